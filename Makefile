@@ -1,0 +1,69 @@
+# `make demo` and `make test` set up all they need; a rerun skips what is already there.
+#
+# PYTHON  the interpreter to use   (default: the first of python3, python3.14 ... that is >= 3.11)
+# PORT    where `make demo` serves (default: 8000)
+
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+LIVE := examples/live
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format build clean
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/.demo ## serve examples/live with two workers, on port 8000 or PORT=...
+	@$(BIN)/python $(LIVE)/manage.py migrate --verbosity 0
+	@echo "Open http://127.0.0.1:$(PORT)/ (stop with Ctrl-C)"
+	@exec $(BIN)/daphne-supervisor --app-dir $(LIVE) --workers 2 \
+		--bind 127.0.0.1 --port $(PORT) live.asgi:application
+
+test: ## everything CI checks: linters, types, tests
+	@.ci/packages
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev ## style and types only
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict daphne_supervisor tests/support
+
+format: $(VENV)/.dev ## let ruff put the code in order
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+build: $(VENV)/.dev ## wheel and sdist, in dist/
+	$(BIN)/python -m build
+
+clean: ## remove the environment and whatever was built
+	rm -rf $(VENV) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment. Each stamp is younger than what it was made from, so a changed pyproject.toml
+# installs again and nothing else does. The package is installed editable: the code of this folder runs.
+
+$(VENV)/.made:
+	@for python in $(PYTHONS); do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null || { \
+			echo "make: $$python has no venv module: install it first (Debian: apt-get install python3-venv)" >&2; \
+			exit 1; }; \
+		"$$python" -m venv --clear $(VENV) || exit 1; \
+		$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1' || exit 1; \
+		touch $@; exit 0; \
+	done; \
+	echo "make: no Python >= 3.11 among: $(PYTHONS); name one with PYTHON=..." >&2; exit 1
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	@echo "Installing daphne-supervisor and the example's packages into $(VENV) ..."
+	@$(BIN)/python -m pip install -qq --editable . --group demo
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@echo "Installing daphne-supervisor and the development tools into $(VENV) ..."
+	@$(BIN)/python -m pip install -qq --editable . --group dev
+	@touch $@

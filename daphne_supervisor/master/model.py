@@ -1,0 +1,346 @@
+"""The vocabulary of the master: what a worker can be, what can happen, what can be done about it.
+
+RULE for this file: it holds every state a worker can be in and every step between them. Code
+elsewhere names a *cause* and looks the next state up; a missing entry is a bug of ours and raises.
+
+Theory. A worker is born STARTING and climbs down, never up:
+
+    STARTING -> READY -> DRAINING -> ABORTING -> KILLED -> GONE
+
+Any state may be skipped, because a process can die or be killed at any time. STARTING has no
+traffic, READY has all of it, DRAINING finishes what it has. ABORTING was sent SIGABRT, so that it
+dumps the stacks of all its threads; KILLED was sent SIGKILL; GONE was reaped. News that is late,
+such as a `Ready` that crossed our SIGTERM, is normal, and the table says so.
+
+Events go into `Supervisor.step`, actions come out; both are plain data. Every action carries `why`,
+so that one log line for each action tells the whole story of a master's life.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from daphne_supervisor.errors import ExitCode
+    from daphne_supervisor.messages import Heartbeat, Report
+
+__all__ = [
+    "TRANSITIONS",
+    "Abort",
+    "Action",
+    "Announce",
+    "Cause",
+    "CloseListeners",
+    "Command",
+    "Drain",
+    "Event",
+    "Exited",
+    "Fate",
+    "Garbled",
+    "Halt",
+    "Kill",
+    "Milestone",
+    "Name",
+    "Order",
+    "Quit",
+    "Remark",
+    "Reopen",
+    "Reported",
+    "Severity",
+    "Spawn",
+    "Spawned",
+    "Worker",
+    "WorkerState",
+    "WrongTransitionError",
+]
+
+
+class WorkerState(enum.Enum):
+    """Where a worker stands, as the master knows it."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    ABORTING = "aborting"
+    KILLED = "killed"
+    GONE = "gone"
+
+
+class Cause(enum.Enum):
+    """What moves a worker: what it says, what it is told, and its end."""
+
+    SAID_READY = "says that it is ready"
+    SAID_DRAINING = "says that it drains"
+    SAID_BOOT_FAILED = "says that it cannot boot"
+    SAID_ALIVE = "sends a heartbeat"
+    TOLD_TO_DRAIN = "is told to drain"
+    TOLD_TO_QUIT = "is told to leave now"
+    TOLD_TO_ABORT = "is told to abort"
+    TOLD_TO_DIE = "is killed"
+    EXITED = "exits"
+
+
+_LATE_NEWS = [cause for cause in Cause if cause.name.startswith("SAID_")]
+
+TRANSITIONS: Mapping[WorkerState, Mapping[Cause, WorkerState]] = {
+    WorkerState.STARTING: {
+        Cause.SAID_READY: WorkerState.READY,
+        Cause.SAID_DRAINING: WorkerState.DRAINING,
+        Cause.SAID_BOOT_FAILED: WorkerState.DRAINING,  # it leaves by itself
+        Cause.SAID_ALIVE: WorkerState.STARTING,
+        Cause.TOLD_TO_DRAIN: WorkerState.DRAINING,
+        Cause.TOLD_TO_ABORT: WorkerState.ABORTING,
+        Cause.TOLD_TO_DIE: WorkerState.KILLED,
+        Cause.EXITED: WorkerState.GONE,
+    },
+    WorkerState.READY: {
+        Cause.SAID_DRAINING: WorkerState.DRAINING,
+        Cause.SAID_ALIVE: WorkerState.READY,
+        Cause.TOLD_TO_DRAIN: WorkerState.DRAINING,
+        Cause.TOLD_TO_QUIT: WorkerState.DRAINING,
+        Cause.TOLD_TO_ABORT: WorkerState.ABORTING,
+        Cause.TOLD_TO_DIE: WorkerState.KILLED,
+        Cause.EXITED: WorkerState.GONE,
+    },
+    WorkerState.DRAINING: {
+        **dict.fromkeys(_LATE_NEWS, WorkerState.DRAINING),
+        Cause.TOLD_TO_QUIT: WorkerState.DRAINING,
+        Cause.TOLD_TO_ABORT: WorkerState.ABORTING,
+        Cause.TOLD_TO_DIE: WorkerState.KILLED,
+        Cause.EXITED: WorkerState.GONE,
+    },
+    WorkerState.ABORTING: {
+        **dict.fromkeys(_LATE_NEWS, WorkerState.ABORTING),
+        Cause.TOLD_TO_DIE: WorkerState.KILLED,
+        Cause.EXITED: WorkerState.GONE,
+    },
+    WorkerState.KILLED: {
+        **dict.fromkeys(_LATE_NEWS, WorkerState.KILLED),
+        Cause.EXITED: WorkerState.GONE,
+    },
+    WorkerState.GONE: {},
+}
+
+
+class WrongTransitionError(Exception):
+    """The table has no row for this cause in this state."""
+
+
+class Fate(enum.Enum):
+    """How a worker's end is counted."""
+
+    PLANNED = "planned"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a worker is called in log lines; `pid` is None until it is forked."""
+
+    slot: int
+    generation: int
+    pid: int | None = None
+
+    def __str__(self) -> str:
+        """Return `worker 2 gen 3 pid 4711`."""
+        pid = "" if self.pid is None else f" pid {self.pid}"
+        return f"worker {self.slot} gen {self.generation}{pid}"
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker as the master knows it; what runs inside is the worker package's affair.
+
+    All times are monotonic seconds. `born` is the decision to fork; `entered` is the entry into
+    the present state; `heard` the last report; `granted` the last time the master, having been
+    late itself, forgave everybody. `ready_at` and `quit_at` are None until the worker was ready,
+    or was told to leave now. `fate` is None until its end is decided, and `why` says by what.
+    `reopen` means that the logs were reopened before the worker could be told.
+    """
+
+    slot: int
+    generation: int
+    born: float
+    entered: float
+    heard: float
+    pid: int | None = None
+    state: WorkerState = WorkerState.STARTING
+    granted: float = float("-inf")
+    ready_at: float | None = None
+    quit_at: float | None = None
+    figures: Heartbeat | None = None
+    fate: Fate | None = None
+    why: str = ""
+    reopen: bool = False
+
+    @property
+    def name(self) -> Name:
+        """The worker's name at this moment."""
+        return Name(self.slot, self.generation, self.pid)
+
+    @property
+    def holds_place(self) -> bool:
+        """Whether this worker's place is taken.
+
+        A worker that is dying of its own fault keeps its place until it is buried: if its
+        replacement took another slot at once, it would escape this slot's back-off.
+        """
+        serving = self.state in {WorkerState.STARTING, WorkerState.READY}
+        return serving or self.fate is Fate.CRASHED
+
+    def lived(self, now: float) -> float:
+        """Return for how many seconds this worker has been ready, 0 if it never was."""
+        return 0.0 if self.ready_at is None else now - self.ready_at
+
+    def change(self, cause: Cause, now: float) -> None:
+        """Take the step that `cause` means in the present state.
+
+        Raises `WrongTransitionError` when the table has no such row.
+        """
+        after = TRANSITIONS[self.state].get(cause)
+        if after is None:
+            message = f"{self.name} is {self.state.value} and {cause.value}"
+            raise WrongTransitionError(message)
+        if after is not self.state:
+            self.state, self.entered = after, now
+
+
+class Command(enum.Enum):
+    """What an operator asks of the master."""
+
+    DRAIN = "stop after the requests in progress"
+    INTERRUPT = "stop after the requests in progress (Ctrl-C)"
+    QUIT = "stop now"
+    RELOAD = "reload"
+    MORE = "one worker more"
+    FEWER = "one worker fewer"
+    REOPEN = "reopen the logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The worker in this slot was forked as `pid`."""
+
+    slot: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The worker in this slot sent a report."""
+
+    slot: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """The worker in this slot sent something that is no report."""
+
+    slot: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The worker in this slot is dead and reaped; `how` is `signal SIGKILL` or `exit code 3`."""
+
+    slot: int
+    how: str
+
+
+Event = Command | Spawned | Reported | Garbled | Exited
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is done to one worker, and why."""
+
+    name: Name
+    why: str
+
+
+class Spawn(Order):
+    """Fork a worker for this slot and generation."""
+
+
+class Drain(Order):
+    """Ask a worker to finish what it has and leave."""
+
+
+class Quit(Order):
+    """Tell a worker to leave without waiting for anybody."""
+
+
+class Abort(Order):
+    """Make a worker dump the stacks of all its threads and die."""
+
+
+class Kill(Order):
+    """End a worker that nothing else can end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """Open the log files anew, in a worker or, without a name, in the master."""
+
+    name: Name | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseListeners:
+    """Give up the listening sockets; no worker is born after this."""
+
+    why: str
+
+
+class Milestone(enum.Enum):
+    """What a service manager waits for."""
+
+    READY = "ready"
+    RELOADING = "reloading"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the service manager; `milestone` is None when only the status line has changed."""
+
+    milestone: Milestone | None
+    status: str
+    why: str
+
+
+class Severity(enum.Enum):
+    """How loud a remark is; the names are those of `logging`."""
+
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Write a fact to the log; `detail` is text of several lines, such as a traceback."""
+
+    severity: Severity
+    name: Name | None
+    why: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Leave the loop: every worker is buried."""
+
+    code: ExitCode
+    why: str
+
+
+Action = Order | Reopen | CloseListeners | Announce | Remark | Halt

@@ -1,0 +1,205 @@
+"""One client connection: a Twisted protocol that owns the transport and lends it to a codec.
+
+Every connection begins as HTTP/1.1 and may become a WebSocket. Whatever speaks on it writes, pauses
+and closes through here, so that back-pressure, time and the end of the connection have one owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import address
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from zope.interface import implementer
+
+from daphne_supervisor.worker.http1 import Http1
+from daphne_supervisor.worker.http_exchange import HttpExchange
+from daphne_supervisor.worker.scope import Peer, address_text
+from daphne_supervisor.worker.websocket import WebSocket
+from daphne_supervisor.worker.websocket_exchange import WebSocketExchange
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from daphne_supervisor.worker.head import Head, Refused
+    from daphne_supervisor.worker.service import Service
+    from daphne_supervisor.worker.waist import Codec
+
+__all__ = ["Connection"]
+
+logger = logging.getLogger("daphne_supervisor.worker")
+
+
+def _host_and_port(where: Any) -> tuple[str, int] | None:
+    """Return host and port of a Twisted address, `None` for a unix socket."""
+    if isinstance(where, (address.IPv4Address, address.IPv6Address)):
+        return where.host, where.port
+    return None
+
+
+@implementer(IPushProducer)
+class Connection(Protocol):
+    """What a client is connected to.
+
+    `congested` says that the client reads slower than we write. `deadline` is the monotonic time in
+    seconds at which `expire` wants to be called.
+    """
+
+    def __init__(self, service: Service, *, secure: bool) -> None:
+        """Serve `service`, over TLS if `secure`."""
+        self.service = service
+        self.congested = False
+        self._secure = secure
+        self._drained: asyncio.Event | None = None
+        self._stalled_at = math.inf
+        self._unsent = 0
+        self.peer: Peer
+        self._codec: Codec
+
+    # -- from the transport --
+
+    def connectionMade(self) -> None:
+        """Learn who is there and begin to listen."""
+        client = _host_and_port(self.transport.getPeer())
+        self.peer = Peer(
+            client,
+            _host_and_port(self.transport.getHost()),
+            secure=self._secure,
+            trusted=self.service.proxies.trusts(client[0] if client else None),
+        )
+        self.transport.registerProducer(self, True)  # noqa: FBT003 - Twisted's: a push producer
+        self.write = self.transport.write
+        self.pause_reading = self.transport.pauseProducing
+        self.resume_reading = self.transport.resumeProducing
+        self.close = self.transport.loseConnection
+        self.abort = self.transport.abortConnection
+        self.shut = self.transport.loseWriteConnection
+        self.now = self.service.now
+        self.identity = self.service.identity
+        self._codec = Http1(self, self, self.service.config.http)
+        self.service.connections.add(self)
+        if self.service.draining:
+            self._codec.drain()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Let the codec read. An error of ours costs this connection, not the worker."""
+        try:
+            self._codec.receive(data)
+        except Exception:
+            logger.exception("connection of %s: internal error", self.peer.text)
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's
+        """Tell everyone who waits for this client."""
+        self.service.connections.discard(self)
+        self._codec.lost()
+        self.congested = False
+        self._stalled_at = math.inf
+        if self._drained is not None:
+            self._drained.set()
+
+    # -- as the producer of what the transport sends --
+
+    def pauseProducing(self) -> None:
+        """The write buffer is above its high-water mark."""
+        self.congested = True
+        self._drained = asyncio.Event()
+        timeout = self.service.config.http.write_timeout
+        self._unsent = self.transport.unsent()
+        self._stalled_at = self.now() + timeout if timeout else math.inf
+
+    def resumeProducing(self) -> None:
+        """The write buffer is below its low-water mark."""
+        self.congested = False
+        self._stalled_at = math.inf
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
+    def stopProducing(self) -> None:
+        """Nothing to do: `connectionLost` follows."""
+
+    async def drained(self) -> None:
+        """Wait until the client has caught up or left."""
+        if self._drained is not None:
+            await self._drained.wait()
+
+    # -- from the codec --
+
+    @property
+    def is_websocket(self) -> bool:
+        """Say whether a WebSocket runs here."""
+        return isinstance(self._codec, WebSocket)
+
+    @property
+    def draining(self) -> bool:
+        """Say whether the worker is about to leave."""
+        return self.service.draining
+
+    def begin(self, head: Head, stream: int) -> HttpExchange:
+        """Return the exchange for a request that has arrived."""
+        self._check_forwarding(head)
+        assert isinstance(self._codec, Http1)  # noqa: S101 - for the type checker
+        return HttpExchange(self, self._codec, stream, head)
+
+    def upgrade(self, head: Head, rest: bytes) -> None:
+        """Go on as a WebSocket; `rest` was received behind the handshake."""
+        self._check_forwarding(head)
+        codec = WebSocket(self, head, rest, self.service.config.websocket)
+        exchange = WebSocketExchange(self, codec, head)
+        codec.attach(exchange)
+        self._codec = codec
+        exchange.start()
+
+    def refused(self, reason: Refused) -> None:
+        """Log that a request was refused."""
+        logger.info("%s: refused %d, %s", self.peer.text, reason.status, reason.rule)
+
+    def _check_forwarding(self, head: Head) -> None:
+        """Say once that somebody is not believed: mostly a proxy that was not declared."""
+        if not self.peer.trusted:
+            name = self.service.proxies.ignored(head)
+            if name is not None:
+                self.service.warn_once(
+                    "forwarded",
+                    "%s is ignored: its sender %s is not in --forwarded-allow-ips",
+                    name,
+                    self.peer.client[0] if self.peer.client else "on the unix socket",
+                )
+
+    def client_text(self, head: Head) -> str:
+        """Return the client as the access log writes it, behind a trusted proxy the proxy's."""
+        proxies = self.service.proxies
+        if proxies.enabled and self.peer.trusted:
+            client = proxies.client(head)
+            if client is not None:
+                return address_text(client)
+        return self.peer.text
+
+    # -- time --
+
+    @property
+    def deadline(self) -> float:
+        """Return when `expire` wants to be called."""
+        return min(self._codec.deadline, self._stalled_at)
+
+    def expire(self, now: float) -> None:
+        """Act on the deadlines that have passed."""
+        if self._stalled_at <= now:
+            unsent = self.transport.unsent()
+            if unsent >= self._unsent:
+                logger.info("%s: dropped, it reads nothing (--write-timeout)", self.peer.text)
+                self.transport.abortConnection()
+                return
+            self._unsent = unsent
+            self._stalled_at = now + self.service.config.http.write_timeout
+        if self._codec.deadline <= now:
+            self._codec.expire(now)
+
+    def drain(self) -> None:
+        """The worker is leaving."""
+        self._codec.drain()

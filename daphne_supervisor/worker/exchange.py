@@ -1,0 +1,138 @@
+"""One application call, from its start to its end, whatever becomes of the client.
+
+What the two kinds of exchange share: the task, the waiting in `receive`, and the departure of the
+client, after which the application has `--application-close-timeout` seconds to notice before it is
+cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from daphne_supervisor.worker.service import Service
+
+    Receive = Callable[[], Awaitable[dict[str, Any]]]
+    Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+__all__ = ["ClientDisconnected", "Exchange", "unexpected"]
+
+logger = logging.getLogger("daphne_supervisor.worker")
+
+
+class ClientDisconnected(OSError):
+    """Raised by `send` after the client has left (ASGI specification 2.4, "Send")."""
+
+
+def unexpected(kind: object, state: str) -> ValueError:
+    """Return the error for a message that the application may not send now."""
+    return ValueError(f"unexpected ASGI message {kind!r}: {state}")
+
+
+class Exchange:
+    """One application call. Subclasses say what is received, sent, and made of its end."""
+
+    __slots__ = ("__weakref__", "_service", "_task", "_timer", "_waiters", "gone")
+
+    #: What is exchanged, for the log.
+    kind = "application call"
+
+    def __init__(self, service: Service) -> None:
+        """Be ready to call the application of `service`."""
+        self._service = service
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self.gone = False  # the client has left: nothing can be sent
+
+    def start(self) -> None:
+        """Call the application."""
+        self._task = self._service.start(self._run())
+
+    async def _run(self) -> None:
+        service = self._service
+        service.exchanges.add(self)
+        try:
+            await service.call(self.scope(), self.receive, self.send)
+        except ClientDisconnected:
+            self.returned()
+        except asyncio.CancelledError as error:
+            if self.gone:
+                self.returned()
+            else:
+                self.failed(error)
+        # SystemExit and its like must not end the worker: they are the application's failure.
+        except BaseException as error:  # noqa: BLE001
+            logger.exception("Exception inside application: %s", self.describe())
+            self.failed(error)
+        else:
+            self.returned()
+        finally:
+            service.exchanges.discard(self)
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def scope(self) -> dict[str, Any]:
+        """Return the scope of the call."""
+        raise NotImplementedError
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the next event for the application."""
+        raise NotImplementedError
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Do what the application says."""
+        raise NotImplementedError
+
+    def failed(self, error: BaseException) -> None:
+        """The application has raised `error`, or was cancelled."""
+        raise NotImplementedError
+
+    def returned(self) -> None:
+        """The application has returned."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Return what is exchanged, for the log."""
+        raise NotImplementedError
+
+    async def wait(self) -> None:
+        """Wait until `wake` is called."""
+        waiter = self._service.loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def wake(self) -> None:
+        """Let every waiting `receive` look again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def leave(self) -> None:
+        """The client has left: tell the application, and see to it that it ends."""
+        if self.gone:
+            return
+        self.gone = True
+        self.wake()
+        if self._task is not None and not self._task.done() and self._timer is None:
+            patience = self._service.config.http.application_close_timeout
+            self._timer = self._service.loop.call_later(patience, self._overstay)
+
+    def _overstay(self) -> None:
+        logger.warning(
+            "%s: the application still runs %g s after its client left; it is cancelled"
+            " (--application-close-timeout)",
+            self.describe(),
+            self._service.config.http.application_close_timeout,
+        )
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the application call."""
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,463 @@
+"""HTTP/1.1 on the wire: bytes in, requests out; responses in, bytes out.
+
+Theory of operation. The parser (llhttp, through httptools) runs ahead: one read may hold several
+requests. Each gets its exchange as soon as its head is admitted, and waits in `_waiting`; only the
+first is started, and the next one when its response is complete, so that responses leave in order.
+While anyone waits, reading pauses: what a client can pile up is what fits in one read.
+
+A connection ends in one of three ways: `close` after the last byte, `abort` at once, or `linger`:
+our side is closed, and what the client still sends is thrown away for a moment, because closing a
+socket with unread bytes resets it and could take the response along.
+
+This is the only module that knows httptools. It knows neither sockets nor ASGI.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+import httptools
+
+from daphne_supervisor.worker.head import Head, Refused, admit
+from daphne_supervisor.worker.response import CONTINUE, Response, error_page
+
+if TYPE_CHECKING:
+    from daphne_supervisor.config import Http
+    from daphne_supervisor.worker.head import Headers
+    from daphne_supervisor.worker.waist import Handler, Port, Request
+
+__all__ = ["Http1", "Phase"]
+
+#: A body the application did not read is swallowed up to this many bytes, so that the connection
+#: can be kept; a longer one costs the client its connection. One read of the event loop.
+SWALLOW = 262_144
+#: Seconds that a closing connection goes on reading. gunicorn settled on the same two.
+LINGER = 2.0
+#: Seconds that a kept-alive connection gets, while the worker drains, to send one more request and
+#: be told `Connection: close`, rather than to run into a closed door.
+DRAIN_IDLE = 3.0
+#: Above this many bytes, head and body are written apart: a copy would cost more than it saves.
+_COPY = 16_384
+
+
+class Phase(enum.IntEnum):
+    """Where the connection is."""
+
+    IDLE = 0  # between requests: the keep-alive time runs
+    HEAD = 1  # a head has begun to arrive: the head time runs
+    BUSY = 2  # a request is being answered
+    SWALLOWING = 3  # answered, but its body still comes: the head time runs
+    LINGERING = 4  # our side is closed, the rest of the client's is thrown away
+    OVER = 5  # closed, or handed over to another codec
+
+
+class Http1:
+    """The codec of one HTTP/1.x connection."""
+
+    __slots__ = (
+        "_begun",
+        "_current",
+        "_handler",
+        "_incoming",
+        "_limits",
+        "_lines",
+        "_oversize",
+        "_parser",
+        "_partial",
+        "_paused",
+        "_plain",
+        "_port",
+        "_received",
+        "_refusal",
+        "_stream",
+        "_target",
+        "_upgrade",
+        "_waiting",
+        "deadline",
+        "phase",
+        "response",
+    )
+
+    def __init__(self, port: Port, handler: Handler, limits: Http) -> None:
+        """Speak through `port`, report to `handler`, keep to `limits`."""
+        self._port = port
+        self._handler = handler
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._lines: Headers = []
+        self._begun = False  # a head has begun to arrive
+        self._partial = 0  # bytes of it so far, one read short at the most
+        self._oversize = False  # it may be too large: count exactly
+        self._stream = 0
+        self._incoming: Request | None = None  # whose body the parser is reading
+        self._received = 0  # bytes of that body
+        self._plain = 0  # bytes to come of a body that the parser does not read
+        self._waiting: deque[Request] = deque()
+        self._current: Request | None = None  # whose response is due
+        self._refusal: Refused | None = None  # the answer after the last one due
+        self._upgrade: tuple[Head, bytes] | None = None
+        self._paused = False
+        self.response = Response()
+        self.phase = Phase.HEAD
+        self.deadline = port.now() + limits.head_timeout
+
+    # -- bytes in --
+
+    def receive(self, data: bytes) -> None:
+        """Take what the client sent, in any slicing."""
+        if self.phase >= Phase.LINGERING or self._refusal or self._upgrade:
+            return
+        if self._plain:
+            data = self._receive_plain(data)
+        partial = self._begun
+        self._oversize = partial or len(data) > self._limits.max_header_size
+        if data:
+            self._parse(data)
+        if self._begun:
+            self._partial = self._partial + len(data) if partial else 0
+            if self._partial > self._limits.max_request_line + self._limits.max_header_size:
+                self._refuse(Refused(431, "headers exceed --max-header-size"))
+        self._advance()
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stop:
+            self._leave_parser(data[stop.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, Refused):
+                raise
+            self._refuse(error.__context__)
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(Refused(501, "unknown method"))
+        except httptools.HttpParserError as error:
+            self._refuse(Refused(400, f"malformed request: {error}"))
+
+    def _leave_parser(self, rest: bytes) -> None:
+        """The parser has stopped behind a request that asked for an upgrade; `rest` follows it."""
+        if self._upgrade is not None:
+            self._upgrade = (self._upgrade[0], rest)
+            return
+        # An upgrade that we do not offer is ignored (RFC 9110 section 7.8), but the parser cannot
+        # be told so: it took the request for one without a body.
+        self._parser = httptools.HttpRequestParser(self)
+        if self._plain:
+            rest = self._receive_plain(rest)
+        if rest:
+            self._parse(rest)
+
+    def _receive_plain(self, data: bytes) -> bytes:
+        """Take the body that the parser does not read from `data`; return what follows it."""
+        body, rest = data[: self._plain], data[self._plain :]
+        self._plain -= len(body)
+        try:
+            self.on_body(body)
+        except Refused as reason:
+            self._refuse(reason)
+            return b""
+        if not self._plain:
+            self.on_message_complete()
+        return rest
+
+    # -- the parser's callbacks, named by httptools --
+
+    def on_message_begin(self) -> None:
+        """Note the first byte of a request."""
+        self._begun = True
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the request target."""
+        self._target += url
+        if len(self._target) > self._limits.max_request_line:
+            raise Refused(414, "request line exceeds --max-request-line")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header line. Behind a body it is a trailer, which nobody may take for a header."""
+        if self._begun:
+            self._lines.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Admit the head and queue its exchange."""
+        parser, lines, target = self._parser, self._lines, self._target
+        self._lines, self._target, self._begun = [], b"", False
+        self._check_size(lines)
+        head = admit(
+            parser.get_method().decode("ascii"), target, parser.get_http_version(), lines
+        )
+        limit = self._limits.max_body_size
+        if limit and head.length is not None and head.length > limit:
+            raise Refused(413, "Content-Length exceeds --max-body-size")
+        if head.upgrade and parser.should_upgrade():
+            if head.chunked or (head.websocket and head.length):
+                raise Refused(400, "a body beside Upgrade")
+            if head.websocket and self._port.draining:
+                raise Refused(503, "the worker is leaving: no new WebSocket")
+            if head.websocket:
+                self._upgrade = (head, b"")
+                return
+            self._plain = head.length or 0
+        self._stream += 1
+        self._received = 0
+        self._incoming = self._handler.begin(head, self._stream)
+        self._waiting.append(self._incoming)
+
+    def _check_size(self, lines: Headers) -> None:
+        limits = self._limits
+        if len(lines) > limits.max_header_count:
+            raise Refused(431, "headers exceed --max-header-count")
+        if self._oversize:
+            size = sum(len(name) + len(value) + 4 for name, value in lines)
+            if size > limits.max_header_size:
+                raise Refused(431, "headers exceed --max-header-size")
+
+    def on_body(self, data: bytes) -> None:
+        """Hand a piece of the body on, or throw it away if nobody will read it."""
+        self._received += len(data)
+        limit = self._limits.max_body_size
+        if limit and self._received > limit:
+            raise Refused(413, "body exceeds --max-body-size")
+        if self._incoming is not None:
+            self._incoming.receive_body(data)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the body."""
+        if self._plain:
+            return
+        if self._incoming is not None:
+            self._incoming.end_body()
+            self._incoming = None
+        elif self.phase is Phase.SWALLOWING:
+            self.phase = Phase.IDLE
+
+    # -- what happens next --
+
+    def _advance(self) -> None:
+        """Start what is due, after anything has changed."""
+        if self._current is None and self.phase < Phase.LINGERING:
+            if self._waiting:
+                self._start(self._waiting.popleft())
+            elif self._refusal is not None:
+                self._answer_refusal(self._refusal)
+            elif self._upgrade is not None:
+                self._hand_over(*self._upgrade)
+            elif self.phase is Phase.SWALLOWING:
+                if self._received > SWALLOW:
+                    self._linger()
+            elif self._begun:
+                if self.phase is not Phase.HEAD:
+                    self.phase = Phase.HEAD
+                    self.deadline = self._port.now() + self._limits.head_timeout
+            elif self.phase is Phase.BUSY or self.phase is Phase.IDLE:
+                self._idle()
+        self._throttle()
+
+    def _start(self, exchange: Request) -> None:
+        self._current = exchange
+        self.phase = Phase.BUSY
+        timeout = self._limits.http_timeout
+        self.deadline = self._port.now() + timeout if timeout else math.inf
+        self.response.reset()
+        exchange.start()
+
+    def _idle(self) -> None:
+        self.phase = Phase.IDLE
+        patience = DRAIN_IDLE if self._port.draining else self._limits.keep_alive
+        self.deadline = self._port.now() + patience
+
+    def _hand_over(self, head: Head, rest: bytes) -> None:
+        self.phase = Phase.OVER
+        self.deadline = math.inf
+        self._handler.upgrade(head, rest)
+
+    def _throttle(self) -> None:
+        """Read only while there is somewhere to put what comes."""
+        full = bool(self._waiting) or (self._incoming is not None and self._incoming.full)
+        if full != self._paused and self.phase < Phase.LINGERING:
+            self._paused = full
+            if full:
+                self._port.pause_reading()
+            else:
+                self._port.resume_reading()
+
+    # -- what the exchange asks for --
+
+    def taken(self, stream: int) -> None:  # noqa: ARG002 - one stream at a time here
+        """The application has read what was received for `stream`."""
+        if self._paused:
+            self._throttle()
+
+    def proceed(self, stream: int) -> None:
+        """The application waits for the body: tell a client that waits for us (100 Continue)."""
+        if self._current is not None and stream == self._current.stream and not self.response.begun:
+            self._port.write(CONTINUE)
+
+    def respond(
+        self, stream: int, status: int, headers: Headers, body: bytes, *, more: bool
+    ) -> None:
+        """Send the head and the first piece of the body. Raises `ValueError` if they are wrong."""
+        exchange = self._answering(stream)
+        response, port = self.response, self._port
+        try:
+            head = response.start(
+                exchange.head,
+                status,
+                headers,
+                size=None if more else len(body),
+                identity=port.identity(),
+                close=port.draining or self._refusal is not None or self._forsaken(exchange),
+            )
+            piece = response.body(body, more=more)
+        except ValueError:
+            response.reset()
+            raise
+        if len(piece) > _COPY:
+            port.write(head)
+            port.write(piece)
+        else:
+            port.write(head + piece)
+        if not more:
+            self._finish()
+
+    def send(self, stream: int, body: bytes, *, more: bool) -> None:
+        """Send a further piece of the body. Raises `ValueError` if it is more than announced."""
+        self._answering(stream)
+        piece = self.response.body(body, more=more)
+        if piece:
+            self._port.write(piece)
+        if not more:
+            self._finish()
+
+    def give_up(self, stream: int) -> None:
+        """End a response in the middle: the only honest way to say so is to cut the connection."""
+        self._answering(stream)
+        self._current = None
+        self._end()
+        self._port.abort()
+
+    def _answering(self, stream: int) -> Request:
+        exchange = self._current
+        if exchange is None or exchange.stream != stream:
+            message = f"stream {stream} is not being answered"
+            raise RuntimeError(message)
+        return exchange
+
+    def _forsaken(self, exchange: Request) -> bool:
+        """Say whether the rest of the request's body is too much to swallow."""
+        if exchange is not self._incoming:
+            return False
+        length = exchange.head.length
+        return exchange.waits_for_continue or (
+            length is not None and length - self._received > SWALLOW
+        )
+
+    def _finish(self) -> None:
+        """The response is complete: close, or be ready for the next request."""
+        exchange, self._current = self._current, None
+        unread = exchange is self._incoming
+        if self.response.close or (unread and exchange is not None and exchange.waits_for_continue):
+            if unread or self._waiting or self._paused:
+                self._linger()
+            else:
+                self._close()
+            return
+        if unread:
+            self._incoming = None
+            self._received = 0
+            self.phase = Phase.SWALLOWING
+            self.deadline = self._port.now() + self._limits.head_timeout
+        self._advance()
+
+    # -- refusals and ends --
+
+    def _refuse(self, reason: Refused) -> None:
+        """Read no further; answer with the error when everything before it is answered."""
+        self._refusal = reason
+        self._begun = False
+        self._handler.refused(reason)
+        exchange, self._incoming = self._incoming, None
+        if exchange is None:
+            return
+        # The request itself is broken in its body: it has no other answer.
+        exchange.lost()
+        if exchange is not self._current:
+            self._waiting.remove(exchange)
+        elif self.response.begun:
+            self._end()
+            self._port.abort()
+        else:
+            self._current = None
+
+    def _answer_refusal(self, reason: Refused) -> None:
+        headers, page = error_page(reason.status, reason.rule)
+        headers += reason.headers
+        head = Head()
+        head.method, head.version, head.close = "GET", "1.1", True
+        response = self.response
+        response.reset()
+        data = response.start(
+            head,
+            reason.status,
+            headers,
+            size=len(page),
+            identity=self._port.identity(),
+            close=True,
+        )
+        self._port.write(data + page)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close our side, and throw away for a moment what still comes.
+
+        Closing a socket with unread bytes resets it, and the reset may overtake the response.
+        """
+        self._end()
+        self.phase = Phase.LINGERING
+        self.deadline = self._port.now() + LINGER
+        if self._paused:
+            self._paused = False
+            self._port.resume_reading()
+        self._port.shut()
+
+    def _close(self) -> None:
+        self._end()
+        self._port.close()
+
+    def _end(self) -> None:
+        """Answer nothing more."""
+        self.phase = Phase.OVER
+        self.deadline = math.inf
+        waiting, self._waiting = self._waiting, deque()
+        for exchange in waiting:
+            exchange.lost()
+
+    def lost(self) -> None:
+        """The connection is gone: tell everyone who waits."""
+        current, self._current = self._current, None
+        self._end()
+        if current is not None:
+            current.lost()
+
+    # -- time --
+
+    def expire(self, now: float) -> None:  # noqa: ARG002 - the codecs share this signature
+        """Act on the deadline, which has passed."""
+        if self.phase is Phase.BUSY and self._current is not None:
+            self.deadline = math.inf
+            self._current.expire()
+        elif self.phase is Phase.HEAD and self._begun:
+            self._refuse(Refused(408, "head took longer than --head-timeout"))
+            self._advance()
+        elif self.phase is Phase.IDLE or self.phase is Phase.HEAD:
+            self._close()
+        else:
+            self._end()
+            self._port.abort()
+
+    def drain(self) -> None:
+        """The worker is leaving: give an idle client one more chance, then close."""
+        if self.phase is Phase.IDLE or (self.phase is Phase.HEAD and not self._begun):
+            self.deadline = min(self.deadline, self._port.now() + DRAIN_IDLE)

@@ -1,0 +1,265 @@
+"""A response on the wire: status line, headers, framing. Pure.
+
+The server frames, the application does not: `Transfer-Encoding` and `Connection` from an
+application are taken as hints and written anew; what it announces as `Content-Length` it is held
+to. Every header is checked before a byte leaves, because a value with CR LF in it would be two
+headers to the client (response splitting).
+"""
+
+from __future__ import annotations
+
+import http
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from daphne_supervisor.worker.head import Head, Headers
+
+__all__ = ["CONTINUE", "Response", "encode_switch", "error_page"]
+
+#: RFC 9110 section 15.2.1.
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: RFC 9110 section 5.6.2.
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_MAX_KNOWN = 1024
+_known_names: set[bytes] = set()
+
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
+}
+#: Statuses whose responses never have a body (RFC 9110 sections 15.3.5, 15.4.5).
+_NO_CONTENT = 204
+_BODILESS = frozenset({_NO_CONTENT, 304})
+_FIRST_FINAL, _LAST = 200, 999
+
+
+def _check_name(name: bytes) -> None:
+    if not isinstance(name, bytes):
+        message = f"Header name {name!r} expected to be `bytes`, but got `{type(name)}`"
+        raise ValueError(message)  # noqa: TRY004 - what Daphne's users catch
+    if not _TOKEN.fullmatch(name):
+        message = f"header name {name!r} is not a token (RFC 9110 section 5.6.2)"
+        raise ValueError(message)
+    if len(_known_names) < _MAX_KNOWN:
+        _known_names.add(name)
+
+
+def _blame(headers: Headers) -> ValueError:
+    """Return the error that names the header which cannot be sent."""
+    for name, value in headers:
+        if not isinstance(name, bytes):
+            return ValueError(f"Header name {name!r} expected to be `bytes`, but got `{type(name)}`")
+        if not isinstance(value, bytes):
+            return ValueError(
+                f"Header value {value!r} expected to be `bytes`, but got `{type(value)}`"
+            )
+        if any(byte in value for byte in b"\r\n\0"):
+            return ValueError(f"value of header {name!r} has CR, LF or NUL: {value!r}")
+    return ValueError("response headers cannot be encoded")
+
+
+def status_line(status: int) -> bytes:
+    """Return the status line; an unknown status has an empty reason phrase."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+#: Headers of the application's that the server writes itself or is bound by.
+_STEERING = frozenset(
+    {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding"}
+)
+
+
+class Response:
+    """Encodes the responses of one connection, one after the other.
+
+    `start` encodes the head, `body` each piece of the body. Then `complete` says that the last byte
+    is encoded, `close` that the connection must end with it, `size` how many bytes of body went
+    out.
+    """
+
+    __slots__ = ("_bodiless", "_chunked", "_left", "begun", "close", "complete", "size", "status")
+
+    def __init__(self) -> None:
+        """Be ready for a first response."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Be ready for the next response."""
+        self.begun = self.complete = self.close = False
+        self._bodiless = self._chunked = False
+        self._left: int | None = None
+        self.size = 0
+        self.status = 0
+
+    def start(
+        self,
+        request: Head,
+        status: int,
+        headers: Headers,
+        *,
+        size: int | None,
+        identity: tuple[bytes, bytes],
+        close: bool,
+    ) -> bytes:
+        """Return the bytes of the head.
+
+        `size` is that of the whole body in bytes, `None` when it is still to be seen. `identity` holds the Date and Server lines for an application that sets none. Raises
+        `ValueError` when the application's status or headers cannot be sent; nothing has been
+        changed then, and another response can be started.
+        """
+        if not isinstance(status, int) or not _FIRST_FINAL <= status <= _LAST:
+            message = f"status {status!r} is not a final HTTP status (RFC 9110 section 15)"
+            raise ValueError(message)
+        self._bodiless = request.method == "HEAD" or status in _BODILESS
+        self.close = close or request.close
+        lines = [status_line(status)]
+        date, server = identity
+        length = None
+        for name, value in headers:
+            if name not in _known_names:
+                _check_name(name)
+            lower = name.lower()
+            if lower in _STEERING:
+                if lower == b"content-length":
+                    length = _length(value, length)
+                    continue
+                if lower == b"date":
+                    date = b""
+                elif lower == b"server":
+                    server = b""
+                else:
+                    if lower == b"connection" and b"close" in value.lower():
+                        self.close = True
+                    continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        lines += self._frame(request, status, length, size)
+        lines += (server, date, b"\r\n")
+        head = _joined(lines, headers)
+        self.begun = True
+        self.status = status
+        return head
+
+    def _frame(
+        self, request: Head, status: int, length: int | None, known: int | None
+    ) -> list[bytes]:
+        """Choose the framing (RFC 9112 section 6.3) and return the lines that announce it."""
+        lines = []
+        self._chunked = False
+        if length is None and known is not None and (known or not self._bodiless):
+            length = known
+        if length is not None:
+            if status != _NO_CONTENT:
+                lines.append(b"Content-Length: %d\r\n" % length)
+        elif not self._bodiless:
+            if request.version == "1.1":
+                self._chunked = True
+                lines.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                self.close = True
+        self._left = None if self._bodiless else length
+        if self.close:
+            lines.append(b"Connection: close\r\n")
+        elif request.version == "1.0":
+            lines.append(b"Connection: keep-alive\r\n")
+        return lines
+
+    def body(self, body: bytes, *, more: bool) -> bytes:
+        """Return the bytes of a piece of the body, the last one unless there is `more`.
+
+        Raises `ValueError` when the application sends more than its Content-Length: the rest would
+        be the beginning of another response to the client. One that sends less has its connection
+        closed, which tells the client.
+        """
+        self.complete = not more
+        if self._bodiless:
+            return b""
+        size = len(body)
+        self.size += size
+        if self._chunked:
+            return _chunk(body, size, more=more)
+        if self._left is not None:
+            self._left -= size
+            if self._left < 0:
+                message = "the application sends more than its Content-Length"
+                raise ValueError(message)
+            if self._left and not more:
+                self.close = True
+        return body
+
+    @property
+    def short(self) -> bool:
+        """Say whether a complete response had fewer bytes than its Content-Length."""
+        return self.complete and bool(self._left)
+
+
+def _length(value: bytes, before: int | None) -> int:
+    """Return the application's Content-Length."""
+    if not value.isdigit():
+        message = f"the application's Content-Length {value!r} is not a number"
+        raise ValueError(message)
+    length = int(value)
+    if before not in {None, length}:
+        message = "the application sends two Content-Lengths that differ"
+        raise ValueError(message)
+    return length
+
+
+def _chunk(body: bytes, size: int, *, more: bool) -> bytes:
+    """Return `body` as a chunk (RFC 9112 section 7.1), with the last one behind it if no more comes.
+
+    An empty piece in the middle is no chunk: a chunk of size zero ends the body.
+    """
+    chunk = b"%x\r\n%b\r\n" % (size, body) if size else b""
+    return chunk if more else chunk + b"0\r\n\r\n"
+
+
+def _joined(lines: list[bytes], headers: Headers) -> bytes:
+    """Return the head as bytes, sure that it has no line that nobody meant.
+
+    Each entry of `lines` but the empty ones must be one line. Counting CR and LF over the whole
+    is the same check as looking into each value, and much cheaper.
+    """
+    try:
+        head = b"".join(lines)
+    except TypeError:
+        raise _blame(headers) from None
+    count = len(lines) - lines.count(b"")
+    if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
+        raise _blame(headers)
+    return head
+
+
+#: Headers of a handshake's answer that are not the application's to set.
+_HANDSHAKE = _STEERING | {b"upgrade", b"sec-websocket-accept", b"sec-websocket-extensions"}
+
+
+def encode_switch(lines: Headers, headers: Headers, identity: tuple[bytes, bytes]) -> bytes:
+    """Return a 101 response: our `lines`, then the application's `headers`.
+
+    Raises `ValueError` when a header of the application's cannot be sent.
+    """
+    encoded = [status_line(101)]
+    date, server = identity
+    for name, value in (*lines, *headers):
+        if name not in _known_names:
+            _check_name(name)
+        encoded.append(b"%b: %b\r\n" % (name, value))
+    encoded += (server, date, b"\r\n")
+    return _joined(encoded, headers)
+
+
+def error_page(status: int, text: str) -> tuple[Headers, bytes]:
+    """Return headers and body of a small HTML page that says what went wrong."""
+    title = escape(f"{status} {status_phrase(status)}".strip())
+    page = (
+        f"<!DOCTYPE html><html><head><title>{title}</title></head>"
+        f"<body><h1>{title}</h1><p>{escape(text)}</p></body></html>"
+    )
+    return [(b"content-type", b"text/html; charset=utf-8")], page.encode()
+
+
+def status_phrase(status: int) -> str:
+    """Return the reason phrase, empty for an unknown status."""
+    return status_line(status)[13:-2].decode("ascii")

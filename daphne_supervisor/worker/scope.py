@@ -1,0 +1,190 @@
+"""From an admitted head to an ASGI scope, and whom to believe about the client.
+
+The scopes follow the ASGI HTTP & WebSocket specification 2.5 with the keys that Daphne's users know:
+`client` and `server` are lists, `path` is not prefixed by `root_path`.
+
+Forwarding headers are believed only when the *peer* of the connection is a trusted proxy, and
+X-Forwarded-For is read from the right: each hop appends the address it saw, so the first address
+from the right that is no trusted proxy is the last one that nobody could forge.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daphne_supervisor.config import Proxy
+    from daphne_supervisor.worker.head import Head
+
+__all__ = ["Peer", "Proxies", "http_scope", "subprotocols", "websocket_scope"]
+
+Scope = dict[str, Any]
+Address = list[Any]  # [host, port], as ASGI writes it
+
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class Peer:
+    """What a connection's two ends are, fixed for its life.
+
+    `client` and `server` are `(host, port)`, `None` for a unix socket. `trusted` says whether its
+    forwarding headers are believed, `text` is the client as the access log writes it.
+    """
+
+    __slots__ = ("client", "scheme", "server", "text", "trusted")
+
+    def __init__(
+        self,
+        client: tuple[str, int] | None,
+        server: tuple[str, int] | None,
+        *,
+        secure: bool,
+        trusted: bool,
+    ) -> None:
+        """Describe a connection between `client` and `server`, over TLS if `secure`."""
+        self.client = client
+        self.server = server
+        self.scheme = "https" if secure else "http"
+        self.trusted = trusted
+        self.text = address_text(client)
+
+
+def address_text(client: Sequence[Any] | None) -> str:
+    """Return `client` as the access log writes it: `ip:port`, or `None` for a unix socket."""
+    if not client:
+        return "None"
+    host, port = client[0], client[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text, strict=False)
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that `text` names, with or without a port; `None` if it names none."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+class Proxies:
+    """The trust that `--forwarded-allow-ips` gives, and the reading of what a proxy says."""
+
+    def __init__(self, config: Proxy) -> None:
+        """Read the addresses, networks and words (`unix`, `*`) of the option once."""
+        allowed = config.forwarded_allow_ips
+        self._anyone = "*" in allowed
+        self._unix = "unix" in allowed
+        self._networks = [_network(text) for text in allowed if text not in {"*", "unix"}]
+        self.enabled = config.proxy_headers
+        self._for = config.proxy_headers_host.lower().encode()
+        self._port = config.proxy_headers_port.lower().encode()
+        self._names = {self._for, self._port, b"x-forwarded-proto"}
+
+    def trusts(self, host: str | None) -> bool:
+        """Say whether the peer at `host` (an IP address; `None`: a unix socket) is a proxy of ours."""
+        if host is None:
+            return self._unix or self._anyone
+        address = _ip(host)
+        return address is not None and self._holds(address)
+
+    def _holds(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+        return self._anyone or any(address in network for network in self._networks)
+
+    def ignored(self, head: Head) -> str | None:
+        """Return the name of a header that an untrusted peer sent in vain, if there is one."""
+        if head.root_path is not None:
+            return "daphne-root-path"
+        if not self.enabled:
+            return None
+        return next((name.decode() for name, _ in head.headers if name in self._names), None)
+
+    def client(self, head: Head) -> Address | None:
+        """Return `[host, port]` of the client that the forwarding headers name, if they do."""
+        lines = head.values(self._for)
+        if not lines:
+            return None
+        found = None
+        for entry in reversed(b",".join(lines).decode("latin-1").split(",")):
+            address = _ip(entry)
+            if address is None:
+                break
+            found = str(address)
+            if not self._holds(address):
+                break
+        return None if found is None else [found, self._forwarded_port(head)]
+
+    def _forwarded_port(self, head: Head) -> int:
+        for value in reversed(head.values(self._port)):
+            if value.isdigit() and int(value) < 65536:
+                return int(value)
+        return 0
+
+    def scheme(self, head: Head) -> str | None:
+        """Return `http` or `https` as the nearest proxy saw it, if it says so."""
+        lines = head.values(b"x-forwarded-proto")
+        if not lines:
+            return None
+        return _SCHEMES.get(lines[-1].decode("latin-1").split(",")[-1].strip().lower())
+
+
+def _common(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
+    """Return the keys that both kinds of scope share; `scheme` is still HTTP's."""
+    client: Address | None = list(peer.client) if peer.client else None
+    scheme = peer.scheme
+    if peer.trusted:
+        if head.root_path is not None:
+            root_path = unquote_to_bytes(head.root_path).decode("utf-8", "replace")
+        if proxies.enabled:
+            client = proxies.client(head) or client
+            scheme = proxies.scheme(head) or scheme
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": head.version,
+        "scheme": scheme,
+        "path": head.path,
+        "raw_path": head.raw_path,
+        "query_string": head.query,
+        "root_path": root_path,
+        "headers": head.headers,
+        "client": client,
+        "server": list(peer.server) if peer.server else None,
+    }
+
+
+def http_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
+    """Return the `http` connection scope (ASGI HTTP specification, "HTTP Connection Scope")."""
+    scope = _common(head, peer, proxies, root_path)
+    scope["method"] = head.method
+    scope["extensions"] = {}
+    return scope
+
+
+def subprotocols(head: Head) -> list[str]:
+    """Return the subprotocols that the client offers, in its order (RFC 6455 section 4.1)."""
+    lines = b",".join(head.values(b"sec-websocket-protocol")).decode("latin-1").split(",")
+    return [name for line in lines if (name := line.strip())]
+
+
+def websocket_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
+    """Return the `websocket` connection scope (ASGI specification, "WebSocket Connection Scope")."""
+    scope = _common(head, peer, proxies, root_path)
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+    scope["subprotocols"] = subprotocols(head)
+    scope["extensions"] = {"websocket.http.response": {}}
+    return scope

@@ -1,0 +1,93 @@
+"""The thread pool behind `--threads`.
+
+Synchronous code in an ASGI application is mostly *thread-sensitive*: all of it that belongs to one
+request must run on one thread, since database connections and the like are bound to threads. asgiref
+therefore opens a fresh one-thread executor for every request, hundreds under load, and a connection
+to the database with each. Here an application call gets a `Lease` instead: an executor that, at its
+first use, binds itself to the least busy of N long-lived threads and stays there. Threads are
+bounded and kept; nobody waits for a lease, and a stream that is open for hours holds none up, since
+threads are shared by whoever is bound to them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Lease", "Threads"]
+
+
+class _Thread:
+    """One long-lived thread and how much it has to do.
+
+    Two counters rather than one, so that each has a single writer and needs no lock.
+    """
+
+    __slots__ = ("_executor", "_finished", "_submitted")
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._submitted = 0
+        self._finished = 0
+
+    @property
+    def pending(self) -> int:
+        return self._submitted - self._finished
+
+    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        self._submitted += 1
+        future = self._executor.submit(function, *args, **kwargs)
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, _future: Future[Any]) -> None:
+        self._finished += 1
+
+    def shutdown(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class Lease(Executor):
+    """The executor of one application call; it takes a thread at its first use."""
+
+    __slots__ = ("_thread", "_threads")
+
+    def __init__(self, threads: Threads) -> None:
+        """Lease from `threads`."""
+        self._threads = threads
+        self._thread: _Thread | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run `fn` on this call's thread."""
+        if self._thread is None:
+            self._thread = self._threads.least_busy()
+        return self._thread.submit(fn, *args, **kwargs)
+
+
+class Threads:
+    """The threads of one worker."""
+
+    def __init__(self, count: int) -> None:
+        """Hold up to `count` threads; each is started when it is first needed."""
+        self._threads = [_Thread(f"daphne-supervisor-{number + 1}") for number in range(count)]
+
+    @property
+    def busy(self) -> int:
+        """Return how many threads have something to do."""
+        return sum(1 for thread in self._threads if thread.pending)
+
+    def lease(self) -> Lease:
+        """Return the executor for one application call."""
+        return Lease(self)
+
+    def least_busy(self) -> _Thread:
+        """Return the thread with the least to do."""
+        return min(self._threads, key=lambda thread: thread.pending)
+
+    def shutdown(self) -> None:
+        """Start nothing more; what runs is left to itself."""
+        for thread in self._threads:
+            thread.shutdown()

@@ -1,0 +1,267 @@
+"""One WebSocket against one application call (ASGI WebSocket specification 2.5).
+
+Which messages may be sent in which state is a table: the state *is* its row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, unexpected
+from daphne_supervisor.worker.scope import subprotocols, websocket_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daphne_supervisor.worker.connection import Connection
+    from daphne_supervisor.worker.head import Head, Headers
+    from daphne_supervisor.worker.waist import Message
+    from daphne_supervisor.worker.websocket import WebSocket
+
+__all__ = ["WebSocketExchange"]
+
+logger = logging.getLogger("daphne_supervisor.worker")
+
+#: Bytes of messages that may wait for the application before reading from the client pauses.
+HIGH_WATER = 1_048_576
+_ABNORMAL, _INTERNAL_ERROR = 1006, 1011
+_FORBIDDEN = 403
+
+
+class WebSocketExchange(Exchange):
+    """The exchange of one WebSocket."""
+
+    __slots__ = (
+        "_close_code",
+        "_close_reason",
+        "_codec",
+        "_connected",
+        "_connection",
+        "_denial",
+        "_head",
+        "_messages",
+        "_paused",
+        "_queued",
+        "_state",
+    )
+
+    kind = "websocket"
+
+    def __init__(self, connection: Connection, codec: WebSocket, head: Head) -> None:
+        """Exchange the messages of `codec`, whose handshake was `head`."""
+        super().__init__(connection.service)
+        self._connection = connection
+        self._codec = codec
+        self._head = head
+        self._messages: deque[Message] = deque()
+        self._queued = 0
+        self._paused = False
+        self._connected = False  # the application has had websocket.connect
+        self._close_code = 0
+        self._close_reason = ""
+        self._denial: tuple[int, Headers] = (_FORBIDDEN, [])
+        self._state = _CONNECTING
+
+    # -- from the codec --
+
+    def start(self) -> None:
+        """Call the application."""
+        self._service.requests += 1
+        self._service.websockets += 1
+        self._log("WSCONNECTING")
+        super().start()
+
+    def receive_message(self, message: Message) -> None:
+        """Take a message from the client; stop reading when too much waits."""
+        self._messages.append(message)
+        self._queued += len(message)
+        if not self._paused and self._full:
+            self._paused = True
+            self._connection.pause_reading()
+        self.wake()
+
+    @property
+    def _full(self) -> bool:
+        limit = self._service.config.websocket.max_queue
+        return len(self._messages) >= limit or self._queued >= HIGH_WATER
+
+    def closed(self, code: int, reason: str) -> None:
+        """Note that the WebSocket is over."""
+        if self._close_code:
+            return
+        self._close_code = code
+        self._close_reason = reason
+        if self._state is _OPEN:
+            self._log("WSDISCONNECT")
+        self._state = _CLOSED
+        if self._paused:
+            self._paused = False
+            self._connection.resume_reading()
+        self.leave()
+
+    def expire(self) -> None:
+        """Deny for an application that has taken too long."""
+        logger.warning("%s: no answer within --websocket_connect_timeout", self.describe())
+        self._deny_plainly(_FORBIDDEN)
+
+    # -- for the application --
+
+    def scope(self) -> dict[str, Any]:
+        """Return the `websocket` scope."""
+        connection, service = self._connection, self._service
+        return websocket_scope(
+            self._head, connection.peer, service.proxies, service.config.app.root_path
+        )
+
+    async def receive(self) -> dict[str, Any]:
+        """Return `websocket.connect`, then the messages, then `websocket.disconnect`."""
+        if not self._connected:
+            self._connected = True
+            return {"type": "websocket.connect"}
+        while not self._messages:
+            if self.gone:
+                # Asked again and again, it must not keep the loop from everyone else.
+                await asyncio.sleep(0)
+                return {
+                    "type": "websocket.disconnect",
+                    "code": self._close_code or _ABNORMAL,
+                    "reason": self._close_reason,
+                }
+            await self.wait()
+        message = self._messages.popleft()
+        self._queued -= len(message)
+        if self._paused and not self._full:
+            self._paused = False
+            self._connection.resume_reading()
+        key = "text" if isinstance(message, str) else "bytes"
+        return {"type": "websocket.receive", key: message}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Do what the application says; wait while the client reads slower than we send.
+
+        Raises `ClientDisconnected` when the client has left, `ValueError` for a message out of
+        order or one that cannot be sent.
+        """
+        kind = message["type"]
+        step = self._state.get(kind)
+        if step is None:
+            if self.gone:
+                raise ClientDisconnected
+            raise unexpected(kind, _EXPECTED[id(self._state)])
+        step(self, message)
+        if self._connection.congested:
+            await self._connection.drained()
+            if self.gone:
+                raise ClientDisconnected
+
+    def _accept(self, message: dict[str, Any]) -> None:
+        subprotocol = message.get("subprotocol")
+        if subprotocol is not None and subprotocol not in subprotocols(self._head):
+            error = f"subprotocol {subprotocol!r} was not offered by the client"
+            raise ValueError(error)
+        self._state = _OPEN
+        self._log("WSCONNECT")
+        self._codec.accept(subprotocol, list(message.get("headers", ())))
+
+    def _reject(self, message: dict[str, Any]) -> None:  # noqa: ARG002 - code and reason have no place
+        self._deny_plainly(_FORBIDDEN)
+
+    def _deny_plainly(self, status: int) -> None:
+        self._state = _CLOSED
+        self._log("WSREJECT")
+        self._codec.deny(status, [], b"", more=False)
+        self.closed(_ABNORMAL, "")
+
+    def _start_denial(self, message: dict[str, Any]) -> None:
+        if "status" not in message:
+            error = "websocket.http.response.start without status"
+            raise ValueError(error)
+        self._denial = (message["status"], list(message.get("headers", ())))
+        self._state = _DENIAL_STARTED
+
+    def _send_denial(self, message: dict[str, Any]) -> None:
+        more = message.get("more_body", False)
+        status, headers = self._denial
+        self._codec.deny(status, headers, message.get("body", b""), more=more)
+        self._state = _DENYING
+        self._log("WSREJECT")
+        if not more:
+            self.closed(_ABNORMAL, "")
+
+    def _send_more_denial(self, message: dict[str, Any]) -> None:
+        more = message.get("more_body", False)
+        self._codec.deny_further(message.get("body", b""), more=more)
+        if not more:
+            self.closed(_ABNORMAL, "")
+
+    def _send_message(self, message: dict[str, Any]) -> None:
+        text, data = message.get("text"), message.get("bytes")
+        if (text is None) == (data is None):
+            error = "websocket.send needs either text or bytes"
+            raise ValueError(error)
+        if text is not None:
+            self._codec.send(text.encode("utf-8"), text=True)
+        else:
+            self._codec.send(data, text=False)  # type: ignore[arg-type]
+
+    def _close(self, message: dict[str, Any]) -> None:
+        code, reason = message.get("code", 1000), message.get("reason") or ""
+        if code is None:
+            code = 1000
+        self._codec.close(code, reason)
+
+    # -- the end --
+
+    def failed(self, error: BaseException) -> None:  # noqa: ARG002 - it is logged already
+        """Answer 500 to a handshake, close 1011 what is open."""
+        self._end(500, _INTERNAL_ERROR)
+
+    def returned(self) -> None:
+        """An application that returns has closed its WebSocket."""
+        self._end(500, 1000)
+
+    def _end(self, status: int, code: int) -> None:
+        self._service.websockets -= 1
+        if self._state is _OPEN:
+            self._codec.close(code, "")
+        elif self._state is _DENYING:
+            self._codec.abort()
+        elif not self.gone:
+            self._deny_plainly(status)
+
+    def describe(self) -> str:
+        """Return what kind it is, and the path."""
+        return f"WebSocket {self._head.target}"
+
+    def _log(self, action: str) -> None:
+        log = self._service.access_log
+        if log is not None:
+            log.websocket(action, self._connection.client_text(self._head), self._head.path)
+
+
+if TYPE_CHECKING:
+    _Row = dict[str, Callable[[WebSocketExchange, dict[str, Any]], None]]
+
+_CONNECTING: _Row = {
+    "websocket.accept": WebSocketExchange._accept,  # noqa: SLF001
+    "websocket.close": WebSocketExchange._reject,  # noqa: SLF001
+    "websocket.http.response.start": WebSocketExchange._start_denial,  # noqa: SLF001
+}
+_DENIAL_STARTED: _Row = {"websocket.http.response.body": WebSocketExchange._send_denial}  # noqa: SLF001
+_DENYING: _Row = {"websocket.http.response.body": WebSocketExchange._send_more_denial}  # noqa: SLF001
+_OPEN: _Row = {
+    "websocket.send": WebSocketExchange._send_message,  # noqa: SLF001
+    "websocket.close": WebSocketExchange._close,  # noqa: SLF001
+}
+_CLOSED: _Row = {}
+
+_EXPECTED = {
+    id(_CONNECTING): "the handshake has not been answered",
+    id(_DENIAL_STARTED): "the denial waits for its body",
+    id(_DENYING): "the handshake is being denied",
+    id(_OPEN): "the WebSocket is open",
+    id(_CLOSED): "the WebSocket is closed",
+}

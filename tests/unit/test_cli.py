@@ -1,0 +1,221 @@
+"""The composition root: arguments to configuration to listeners to master."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from daphne_supervisor import __version__, cpus
+from daphne_supervisor.cli import main
+from daphne_supervisor.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from daphne_supervisor.config import Config
+    from daphne_supervisor.listeners import Listener
+    from daphne_supervisor.logs import AccessLog
+
+
+class Supervision:
+    """Stands where the master runs: notes what it is given, and returns at once."""
+
+    def __init__(self, code: int = 0, error: BaseException | None = None) -> None:
+        """End with `code`, or with `error`."""
+        self.code = code
+        self.error = error
+        self.calls: list[tuple[Config, tuple[Listener, ...], AccessLog | None]] = []
+        self.listening: list[bool] = []
+
+    def __call__(
+        self, config: Config, opened: tuple[Listener, ...], access_log: AccessLog | None
+    ) -> int:
+        """Be run by the command line."""
+        self.calls.append((config, opened, access_log))
+        self.listening = [listener.socket.fileno() >= 0 for listener in opened]
+        if self.error is not None:
+            raise self.error
+        return self.code
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Take away the handlers that a command line has put on the root logger."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def test_a_command_line_becomes_a_running_master(tmp_path: Path) -> None:
+    """The master gets configuration, open listeners and access log; its code is the exit code."""
+    supervision = Supervision(code=42)
+    path = tmp_path / "x.sock"
+    assert main(["a:b", "-u", str(path), "-w", "2"], {}, supervision) == 42
+    [(config, opened, access_log)] = supervision.calls
+    assert (config.application, config.process.workers) == ("a:b", 2)
+    assert [listener.description for listener in opened] == [f"UNIX socket {path}"]
+    assert supervision.listening == [True]
+    assert repr(access_log) == "<AccessLog ->"
+
+
+def test_listeners_are_released_however_it_ends(tmp_path: Path) -> None:
+    """A master that falls over leaves no socket file behind."""
+    path = tmp_path / "x.sock"
+    supervision = Supervision(error=RuntimeError("a bug"))
+    assert main(["a:b", "-v0", "-u", str(path)], {}, supervision) == ExitCode.CRASHED
+    assert not path.exists()
+    [(_, opened, access_log)] = supervision.calls
+    assert access_log is None
+    assert opened[0].socket.fileno() == -1
+
+
+def test_the_log_tells_what_is_listened_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The lines are those of Daphne, so that what waited for them goes on working."""
+    path = tmp_path / "x.sock"
+    supervision = Supervision()
+    main(["a:b", "-p", "0", "-u", str(path), "--log-fmt", "%(message)s"], {}, supervision)
+    [(_, (tcp, _), _)] = supervision.calls
+    tcp_text = "tcp:port=0:interface=127.0.0.1"
+    assert capfd.readouterr().err.splitlines() == [
+        f"Starting server at {tcp_text}, unix:{path}",
+        f"Configuring endpoint {tcp_text}",
+        f"Configuring endpoint unix:{path}",
+        f"Listening on {tcp.description}",
+        f"Listening on UNIX socket {path}",
+    ]
+    assert tcp.description.startswith("TCP address 127.0.0.1:")
+    assert not tcp.description.endswith(":0")
+
+
+def test_the_number_of_workers_is_explained(capfd: pytest.CaptureFixture[str]) -> None:
+    """Who leaves the number to us is told what it is and why."""
+    supervision = Supervision()
+    main(["a:b", "-p", "0", "-w", "auto", "--log-fmt", "%(message)s"], {}, supervision)
+    number, reason = cpus.count(cpus.affinity())
+    [(config, _, _)] = supervision.calls
+    assert config.process.workers == number
+    assert capfd.readouterr().err.startswith(f"--workers auto: {number} ({reason})\n")
+
+
+def test_a_variable_that_means_nothing_is_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is no mistake, since platforms make such names, but it may be a typing error."""
+    environ = {"DAPHNE_SUPERVISOR_PROT": "1", "DAPHNE_SUPERVISOR_PORT": "0"}
+    main(["a:b", "-v0", "--log-fmt", "%(message)s"], environ, Supervision())
+    assert capfd.readouterr().err == "DAPHNE_SUPERVISOR_PROT: no such option, ignored\n"
+
+
+def test_the_directory_is_entered_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths count from --chdir, whose own name is made absolute and keeps its links."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "release").mkdir()
+    (tmp_path / "current").symlink_to("release")
+    supervision = Supervision()
+    main(["a:b", "--chdir", "current", "-u", "x", "--access-log", "log"], {}, supervision)
+    [(config, _, access_log)] = supervision.calls
+    assert config.app.chdir == f"{tmp_path}/current"
+    assert os.listdir(tmp_path / "release") == ["log"]
+    assert repr(access_log) == f"<AccessLog {tmp_path}/release/log>"
+
+
+def test_a_directory_that_cannot_be_entered_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is the world that is wrong, so the code is that of a failed boot."""
+    code = main(["a:b", "--chdir", f"{tmp_path}/none"], {}, Supervision())
+    assert code == ExitCode.BOOT_FAILED
+    assert capfd.readouterr().err == (
+        f"daphne-supervisor: --chdir {tmp_path}/none: cannot be entered:"
+        " No such file or directory\n"
+    )
+
+
+def test_sockets_of_systemds_are_known_by_the_environment(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Both variables are read, and they hold for this process only."""
+    environ = {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+    assert main(["a:b", "-e", "systemd:INET:index=1"], environ, Supervision()) == 3
+    assert capfd.readouterr().err == (
+        "daphne-supervisor: --endpoint systemd:INET:index=1: is not among the sockets that"
+        " systemd has handed over (LISTEN_FDS): 1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        ([], 2, "APPLICATION is missing: give module:attribute, as in myproject.asgi:application"),
+        (["a:b", "-p", "x"], 2, "--port: 'x' is not a port number (0 to 65535)"),
+        (["a:b", "--what"], 2, "--what: no such option"),
+        (["a:b", "-e", "tcp:x"], 2, "--endpoint tcp:x: 'x' is not a port number (0 to 65535)"),
+        (
+            ["a:b", "-v0", "--fd", "2147483647"],
+            3,
+            "--fd 2147483647: descriptor 2147483647 is not open",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_code(
+    arguments: list[str], code: int, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The line names program and option, and nothing else is printed."""
+    assert main(arguments, {}, Supervision()) == code
+    assert capfd.readouterr() == ("", f"daphne-supervisor: {line}\n")
+
+
+def test_a_bug_of_ours_is_reported_as_one(capfd: pytest.CaptureFixture[str]) -> None:
+    """The traceback is shown, since the user can do nothing else about it."""
+    supervision = Supervision(error=LookupError("never thought of"))
+    assert main(["a:b", "-v0", "-p", "0"], {}, supervision) == ExitCode.CRASHED
+    error = capfd.readouterr().err
+    assert error.startswith("daphne-supervisor: this is a bug in daphne-supervisor\nTraceback")
+    assert error.endswith("LookupError: never thought of\n")
+
+
+def test_an_interrupt_before_the_master_is_a_stop(capfd: pytest.CaptureFixture[str]) -> None:
+    """Who is quick with Ctrl-C sees no traceback."""
+    supervision = Supervision(error=KeyboardInterrupt())
+    assert main(["a:b", "-v0", "-p", "0"], {}, supervision) == ExitCode.STOPPED
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_version_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    """It goes to the standard output, and nothing is started."""
+    assert main(["--version"], {}, Supervision(code=1)) == 0
+    assert capfd.readouterr() == (f"daphne-supervisor {__version__}\n", "")
+
+
+def test_the_help_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    """It goes to the standard output, and ends with one line end."""
+    assert main(["-h"], {}, Supervision(code=1)) == 0
+    shown = capfd.readouterr().out
+    assert shown.startswith("Usage: daphne-supervisor ")
+    assert shown.endswith(".\n")
+
+
+def test_a_closed_standard_output_is_no_failure() -> None:
+    """Who pipes the help into `head` has seen enough."""
+    kept = os.dup(1)
+    os.close(1)
+    try:
+        assert main(["-h"], {}, Supervision()) == 0
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def test_the_process_has_its_own_arguments_and_environment(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The console script calls without arguments."""
+    monkeypatch.setattr("sys.argv", ["daphne-supervisor", "--version"])
+    assert main() == 0
+    assert capfd.readouterr().out == f"daphne-supervisor {__version__}\n"

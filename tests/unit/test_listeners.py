@@ -1,0 +1,459 @@
+"""Listeners: the sockets that the master opens once and every worker inherits."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daphne_supervisor import listeners
+from daphne_supervisor.endpoints import Endpoint, TlsFiles, parse
+from daphne_supervisor.errors import BootError
+from daphne_supervisor.listeners import Listener, open_all, release
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def opened(*texts: str, origin: str = "--endpoint", backlog: int = 16) -> Iterator[Any]:
+    """Open listeners for endpoint strings, and release them at the end."""
+    found = open_all([parse(text, origin) for text in texts], backlog)
+    try:
+        yield found
+    finally:
+        release(found)
+
+
+def complaint(*texts: str, origin: str = "--endpoint") -> str:
+    """Return the line that tells why the endpoints cannot be opened."""
+    with pytest.raises(BootError) as caught, opened(*texts, origin=origin):
+        pytest.fail("they were opened")
+    return str(caught.value)
+
+
+def reachable(family: int, address: Any) -> bool:
+    """Return whether somebody listens there."""
+    with socket.socket(family) as client:
+        return client.connect_ex(address) == 0
+
+
+# TCP
+
+
+def test_a_listener_is_ready_to_be_inherited() -> None:
+    """It listens, does not block, closes on exec, and knows its real port."""
+    with opened("tcp:0:127.0.0.1") as [listener]:
+        sock = listener.socket
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
+        assert not sock.getblocking()
+        assert not sock.get_inheritable()
+        port = sock.getsockname()[1]
+        assert port > 0
+        assert listener.description == f"TCP address 127.0.0.1:{port}"
+        assert listener.tls is None
+        assert reachable(socket.AF_INET, ("127.0.0.1", port))
+
+
+def test_no_interface_means_every_ipv4_interface() -> None:
+    """As with Twisted, an endpoint without interface is open to the network."""
+    with opened("tcp:0") as [listener]:
+        assert listener.socket.getsockname()[0] == "0.0.0.0"
+
+
+def test_an_ipv6_listener_takes_ipv6_only() -> None:
+    """Whatever the system's default, :: leaves the port free for an IPv4 listener."""
+    with opened(r"tcp:0:\:\:") as [six]:
+        port = six.socket.getsockname()[1]
+        assert six.socket.family == socket.AF_INET6
+        assert six.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+        assert six.description == f"TCP address [::]:{port}"
+        with opened(f"tcp:{port}:0.0.0.0") as [four]:
+            assert four.socket.getsockname()[1] == port
+
+
+def test_a_name_is_resolved_to_ipv4_first() -> None:
+    """Localhost means 127.0.0.1, as it does for Twisted, even where it means ::1 too."""
+    with opened("tcp:0:localhost") as [listener]:
+        assert listener.socket.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "origin", "expected"),
+    [
+        (
+            "tcp:port=1:interface=no.such.invalid",
+            "--port",
+            "--bind no.such.invalid: cannot be resolved: ",
+        ),
+        (
+            "tcp:1:no.such.invalid",
+            "--endpoint",
+            "--endpoint tcp:1:no.such.invalid: interface 'no.such.invalid' cannot be resolved: ",
+        ),
+        (f"tcp:1:{'x' * 64}.invalid", "--port", f"--bind {'x' * 64}.invalid: cannot be resolved: "),
+    ],
+)
+def test_a_host_that_is_not_found_is_named(text: str, origin: str, expected: str) -> None:
+    """The option that holds the host is blamed, not the one with the port."""
+    assert complaint(text, origin=origin).startswith(expected)
+
+
+def test_an_address_of_another_machine_is_named() -> None:
+    """192.0.2.1 is reserved for documentation (RFC 5737): nobody has it."""
+    line = complaint("tcp:port=0:interface=192.0.2.1", origin="--port")
+    assert line == "--bind 192.0.2.1: is no address of this machine"
+
+
+def test_a_port_that_a_stranger_has_is_named() -> None:
+    """The line says which address is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        line = complaint(f"tcp:port={port}:interface=127.0.0.1", origin="--port")
+    assert line == f"--port {port}: 127.0.0.1:{port} is in use by another process"
+
+
+def test_a_port_that_we_have_ourselves_is_said_to_be_ours() -> None:
+    """A duplicate on the command line is not blamed on a stranger; what was open is closed."""
+    with opened(r"tcp:0:\:\:1", "tcp:0:127.0.0.1") as [_, listener]:
+        port = listener.socket.getsockname()[1]
+    text = f"tcp:{port}:127.0.0.1"
+    assert complaint(r"tcp:0:\:\:1", text, text) == (
+        f"--endpoint {text}: 127.0.0.1:{port} is in use by --endpoint {text}"
+    )
+    assert not reachable(socket.AF_INET, ("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    ("port", "code", "expected"),
+    [
+        (80, errno.EACCES, "--port 80: permission denied; a port below 1024 needs root"),
+        (8000, errno.EACCES, "--port 8000: h:8000 cannot be listened on: Permission denied"),
+        (80, errno.ENOBUFS, "--port 80: h:80 cannot be listened on: No buffer space available"),
+    ],
+)
+def test_a_refusal_of_the_kernel_is_explained(port: int, code: int, expected: str) -> None:
+    """A privileged port gets advice; what is rarer gets the kernel's own words.
+
+    Tests may run as root, who is refused nothing: the error is made by hand.
+    """
+    endpoint = parse(f"tcp:{port}", "--port")
+    with pytest.raises(BootError) as caught:
+        listeners._refuse_address(endpoint, ("h", port), OSError(code, os.strerror(code)), [])
+    assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("tcp:0:127.0.0.1", 16), ("tcp:0::5", 5)])
+def test_the_backlog_of_an_endpoint_goes_before_the_general_one(text: str, expected: int) -> None:
+    """An endpoint string may bring its own backlog.
+
+    Of a listening socket the kernel tells the backlog in tcpi_sacked, the sixth number after eight
+    bytes (struct tcp_info in linux/tcp.h).
+    """
+    with opened(text, backlog=16) as [listener]:
+        told = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+        assert struct.unpack_from("=6I", told, 8)[5] == expected
+
+
+# TLS
+
+
+def test_a_tls_listener_has_its_files(tmp_path: Path) -> None:
+    """The files are opened by the master, so that a typing error shows before any worker."""
+    (tmp_path / "k.pem").write_text("no matter what")
+    with opened(f"ssl:0:privateKey={tmp_path}/k.pem:interface=127.0.0.1") as [listener]:
+        assert listener.tls == TlsFiles(f"{tmp_path}/k.pem", f"{tmp_path}/k.pem")
+        assert listener.description.startswith("TCP address 127.0.0.1:")
+
+
+@pytest.mark.parametrize("name", ["privateKey", "certKey", "extraCertChain", "dhParameters"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    """The line names the endpoint, the parameter, the file and the cause."""
+    files = dict.fromkeys(("privateKey", "certKey", "extraCertChain", "dhParameters"), "k.pem")
+    files[name] = "none.pem"
+    (tmp_path / "k.pem").touch()
+    text = "ssl:0" + "".join(f":{each}={tmp_path}/{file}" for each, file in files.items())
+    assert complaint(text) == (
+        f"--endpoint {text}: {name} '{tmp_path}/none.pem' cannot be read: No such file or directory"
+    )
+
+
+def test_a_file_name_that_is_none_is_named() -> None:
+    """A null byte in a path is a mistake like any other."""
+    assert complaint("ssl:0:privateKey=a\0b").endswith(
+        "privateKey 'a\\x00b' cannot be read: embedded null byte"
+    )
+
+
+# Unix sockets
+
+
+@pytest.mark.parametrize(("given", "mode"), [("", 0o666), (":mode=600", 0o600)])
+def test_a_unix_socket_has_the_mode_asked_for(tmp_path: Path, given: str, mode: int) -> None:
+    """The umask has no say; at the end the file is gone."""
+    path = tmp_path / "x.sock"
+    with opened(f"unix:{path}{given}") as [listener]:
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        assert listener.description == f"UNIX socket {path}"
+        assert not listener.socket.getblocking()
+        assert not listener.socket.get_inheritable()
+        assert reachable(socket.AF_UNIX, str(path))
+    assert not path.exists()
+
+
+def stale(path: Path) -> None:
+    """Leave a socket file behind that nobody listens on."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+
+def test_a_stale_socket_file_is_replaced(tmp_path: Path) -> None:
+    """A killed server does not keep the next one from starting."""
+    path = tmp_path / "x.sock"
+    stale(path)
+    with opened(f"unix:{path}"):
+        assert reachable(socket.AF_UNIX, str(path))
+
+
+def test_a_live_servers_socket_is_left_alone(tmp_path: Path) -> None:
+    """A second start by mistake neither steals nor removes the first one's socket."""
+    path = tmp_path / "x.sock"
+    with opened(f"unix:{path}"):
+        line = complaint(f"unix:{path}", origin="--unix-socket")
+        assert line == f"--unix-socket {path}: is in use by another process"
+        assert reachable(socket.AF_UNIX, str(path))
+
+
+def test_a_server_too_busy_to_accept_is_alive(tmp_path: Path) -> None:
+    """A full backlog is no proof of death."""
+    path = tmp_path / "x.sock"
+    with opened(f"unix:{path}:backlog=1"), contextlib.ExitStack() as stack:
+        full = 0
+        while full == 0:
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            full = client.connect_ex(str(path))
+        assert full == errno.EAGAIN
+        assert complaint(f"unix:{path}").endswith("is in use by another process")
+
+
+def test_a_datagram_socket_is_left_alone(tmp_path: Path) -> None:
+    """It is somebody's, though nothing of ours can connect to it."""
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        assert complaint(f"unix:{path}").endswith("is in use by another process")
+    assert path.exists()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """A path typed wrong does not cost the file that is there."""
+    path = tmp_path / "data"
+    path.write_text("precious")
+    line = complaint(f"unix:{path}", origin="--unix-socket")
+    assert line == f"--unix-socket {path}: exists and is no socket"
+    assert path.read_text() == "precious"
+
+
+def test_a_link_to_a_socket_is_left_alone(tmp_path: Path) -> None:
+    """What the link points to is not ours to replace."""
+    stale(tmp_path / "x.sock")
+    (tmp_path / "link").symlink_to("x.sock")
+    assert complaint(f"unix:{tmp_path}/link").endswith("exists and is no socket")
+
+
+def test_a_socket_that_may_not_be_asked_is_left_alone() -> None:
+    """Where the connect test cannot be made, nothing is known, and nothing removed.
+
+    Root may ask every socket: the code is given by hand.
+    """
+    assert listeners._occupied(errno.EACCES) == "exists: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("path", "cause"),
+    [("none/x.sock", "No such file or directory"), ("x" * 120, "AF_UNIX path too long")],
+)
+def test_a_place_where_no_socket_can_be_is_explained(tmp_path: Path, path: str, cause: str) -> None:
+    """The system's reason is in the line."""
+    assert complaint(f"unix:{tmp_path}/{path}").endswith(f"cannot be listened on: {cause}")
+
+
+def test_a_file_that_replaced_ours_is_left_alone(tmp_path: Path) -> None:
+    """At the end only the file that we made is removed."""
+    path = tmp_path / "x.sock"
+    with opened(f"unix:{path}"):
+        path.unlink()
+        path.write_text("of another server")
+    assert path.exists()
+
+
+def test_a_file_that_is_gone_is_not_missed(tmp_path: Path) -> None:
+    """Somebody cleaned up before us."""
+    path = tmp_path / "x.sock"
+    with opened(f"unix:{path}"):
+        path.unlink()
+    assert not path.exists()
+
+
+def test_releasing_twice_does_nothing_more(tmp_path: Path) -> None:
+    """The file of a server that came after us survives a second release."""
+    path = tmp_path / "x.sock"
+    with opened(f"unix:{path}") as found:
+        release(found)
+        assert not path.exists()
+        stale(path)
+    assert path.exists()
+
+
+def test_half_a_set_is_not_left_open(tmp_path: Path) -> None:
+    """When one listener fails, those before it are closed and their files removed."""
+    path = tmp_path / "a.sock"
+    (tmp_path / "b.sock").touch()
+    complaint(f"unix:{path}", f"unix:{tmp_path}/b.sock")
+    assert not path.exists()
+
+
+def test_a_socket_file_that_cannot_be_finished_is_removed(tmp_path: Path) -> None:
+    """A failure after the file was made leaves no file behind; a bug of ours is not disguised."""
+    endpoint = Endpoint(
+        kind="unix", text="", origin="--endpoint", path=str(tmp_path / "x.sock"), backlog=2**70
+    )
+    with pytest.raises(OverflowError):
+        open_all([endpoint], 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Descriptors handed over
+
+
+@contextlib.contextmanager
+def descriptor(sock: socket.socket) -> Iterator[int]:
+    """Hand over the descriptor of `sock`, and close it if nobody has."""
+    number = sock.detach()
+    try:
+        yield number
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(number)
+
+
+def unix_server(path: Path) -> socket.socket:
+    """Return a listening unix socket."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    sock.listen()
+    return sock
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "shown"),
+    [
+        (socket.AF_INET, "127.0.0.1", "TCP address 127.0.0.1:"),
+        (socket.AF_INET6, "::1", "TCP address [::1]:"),
+    ],
+)
+def test_a_tcp_descriptor_is_adopted(family: int, address: str, shown: str) -> None:
+    """The family is the socket's own, and the socket is made ready to be inherited."""
+    server = socket.create_server((address, 0), family=family)
+    server.set_inheritable(True)
+    port = server.getsockname()[1]
+    with descriptor(server) as number, opened(f"fd:{number}") as [listener]:
+        assert listener.socket.fileno() == number
+        assert listener.socket.family == family
+        assert not listener.socket.getblocking()
+        assert not listener.socket.get_inheritable()
+        assert listener.description == f"{shown}{port}"
+
+
+def test_an_adopted_unix_socket_keeps_its_file(tmp_path: Path) -> None:
+    """What systemd made, systemd removes: mode and file stay as they are."""
+    path = tmp_path / "x.sock"
+    server = unix_server(path)
+    path.chmod(0o640)
+    with descriptor(server) as number, opened(f"fd:{number}") as [listener]:
+        assert listener.description == f"UNIX socket {path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert path.exists()
+
+
+def test_an_abstract_unix_socket_can_be_shown() -> None:
+    """Its name begins with a null byte, which is written as @, as in /proc/net/unix."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"\0daphne-supervisor-{os.getpid()}")
+        assert listeners._describe(sock) == f"UNIX socket @daphne-supervisor-{os.getpid()}"
+
+
+def test_a_standard_stream_gets_its_place_back() -> None:
+    """A listener on descriptor 0 moves up, and what reads standard input finds it empty."""
+    kept = os.dup(0)
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    try:
+        with server:
+            os.dup2(server.fileno(), 0)
+        with opened("fd:fileno=0", origin="--fd") as [listener]:
+            assert listener.socket.fileno() > 2
+            assert listener.socket.getsockname()[1] == port
+            assert os.read(0, 1) == b""
+        assert not reachable(socket.AF_INET, ("127.0.0.1", port))
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
+def test_a_descriptor_that_is_not_open_is_named() -> None:
+    """The line names --fd and the number."""
+    with socket.socket() as sock:
+        number = sock.fileno()
+    assert complaint(f"fd:{number}", origin="--fd") == (
+        f"--fd {number}: descriptor {number} is not open"
+    )
+
+
+def test_a_descriptor_that_is_no_socket_is_named(tmp_path: Path) -> None:
+    """A file is no listener."""
+    with (tmp_path / "file").open("w") as file:
+        assert complaint(f"fd:{file.fileno()}").endswith(f"descriptor {file.fileno()} is no socket")
+
+
+@pytest.mark.parametrize(
+    ("family", "sort", "expected"),
+    [
+        (socket.AF_INET, socket.SOCK_STREAM, "is a socket that does not listen"),
+        (socket.AF_INET, socket.SOCK_DGRAM, "is no stream socket"),
+        (socket.AF_NETLINK, socket.SOCK_RAW, "is neither a TCP nor a unix socket"),
+    ],
+)
+def test_a_socket_of_another_sort_is_refused_and_left_open(
+    family: int, sort: int, expected: str
+) -> None:
+    """What was handed over by mistake is not closed: it is not ours."""
+    with socket.socket(family, sort) as sock:
+        assert complaint(f"fd:{sock.fileno()}").endswith(expected)
+        os.fstat(sock.fileno())
+
+
+def test_a_descriptor_is_adopted_once() -> None:
+    """Two listeners on one descriptor would close it under each other."""
+    with descriptor(socket.create_server(("127.0.0.1", 0))) as number:
+        text = f"fd:{number}"
+        assert complaint("tcp:0:127.0.0.1", text, text) == (
+            f"--endpoint {text}: descriptor {number} is already used by --endpoint {text}"
+        )
+
+
+def test_a_listener_is_a_value() -> None:
+    """Listeners are handed to workers by inheritance, and nobody changes them."""
+    with opened("tcp:0:127.0.0.1") as [listener]:
+        assert isinstance(listener, Listener)
+        with pytest.raises(AttributeError):
+            listener.description = "other"  # type: ignore[misc]

@@ -1,0 +1,128 @@
+"""Text to value: what each kind of option takes, and how it refuses the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daphne_supervisor import values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PARSERS = [getattr(values, name) for name in values.__all__ if callable(getattr(values, name))]
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (values.port, "0", 0),
+        (values.port, "65535", 65535),
+        (values.descriptor, "0", 0),
+        (values.verbosity, "3", 3),
+        (values.count, "1", 1),
+        (values.limit, "0", 0),
+        (values.workers, "4", 4),
+        (values.workers, " Auto ", values.AUTO),
+        (values.seconds, "0", 0.0),
+        (values.seconds, "2.5", 2.5),
+        (values.seconds_or_none, "0", None),
+        (values.seconds_or_none, "30", 30.0),
+        (values.seconds_or_negative, "-1", -1.0),
+        (values.positive_seconds, "0.1", 0.1),
+        (values.mark, "Yes", True),
+        (values.mark, "0", False),
+        (values.text, "", ""),
+        (values.path, "a b", "a b"),
+        (values.endpoint, "tcp:1", ("tcp:1",)),
+        (values.application, "a.b:c.d", "a.b:c.d"),
+        (values.header_name, "X-Real-IP", "X-Real-IP"),
+        (values.header_value, "", ""),
+        (values.header_value, "my server/1", "my server/1"),
+        (values.log_format, "%(message)s", "%(message)s"),
+        (values.allowed_peers, "", ()),
+        (values.allowed_peers, "*", ("*",)),
+        (values.allowed_peers, "10.0.0.0/8, ::1 unix", ("10.0.0.0/8", "::1", "unix")),
+    ],
+)
+def test_what_is_meant_is_understood(
+    parse: Callable[[str], object], text: str, value: object
+) -> None:
+    """Every spelling that the documentation mentions gives the value it stands for."""
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "complaint"),
+    [
+        (values.port, "x", "'x' is not a port number (0 to 65535)"),
+        (values.port, "65536", "'65536' is not a port number (0 to 65535)"),
+        (values.port, "-1", "'-1' is not a port number (0 to 65535)"),
+        (values.port, "1_0", "'1_0' is not a port number (0 to 65535)"),
+        (values.port, "٣", "'٣' is not a port number (0 to 65535)"),
+        (
+            values.descriptor,
+            "2147483648",
+            "'2147483648' is not the number of a file descriptor (0 or more)",
+        ),
+        (values.backlog, "65536", "'65536' is not a number of waiting connections (1 to 65535)"),
+        (values.verbosity, "4", "'4' is not a verbosity (0 to 3)"),
+        (values.count, "0", "'0' is not a whole number above 0"),
+        (values.workers, "0", "'0' is not a number of workers (1 or more, or auto)"),
+        (values.workers, "many", "'many' is not a number of workers (1 or more, or auto)"),
+        (values.seconds, "-1", "'-1' is not a number of seconds (0 or more)"),
+        (values.seconds, "nan", "'nan' is not a number of seconds (0 or more)"),
+        (values.seconds, "soon", "'soon' is not a number of seconds (0 or more)"),
+        (values.positive_seconds, "0", "'0' is not a number of seconds above 0"),
+        (values.mark, "2", "'2' is not yes or no (1, true, yes, on; 0, false, no, off)"),
+        (values.path, "", "'' is not a path"),
+        (values.path, "a\0b", "'a\\x00b' is not a path"),
+        (values.endpoint, "", "'' is not an endpoint string, as in tcp:8000"),
+        (
+            values.application,
+            "app",
+            "'app' is not of the form module:attribute, as in myproject.asgi:application",
+        ),
+        (values.header_name, "", "'' is not the name of a header"),
+        (values.header_name, "X Y", "'X Y' is not the name of a header"),
+        (
+            values.header_value,
+            "a\r\nb",
+            "'a\\r\\nb' is not the value of a header (printable ASCII)",
+        ),
+        (
+            values.allowed_peers,
+            "10.0.0.300",
+            "'10.0.0.300' is not an IP address, a network in CIDR notation, unix or *",
+        ),
+    ],
+)
+def test_a_mistake_is_said_in_one_sentence(
+    parse: Callable[[str], object], text: str, complaint: str
+) -> None:
+    """The complaint shows the text and says what would be right."""
+    with pytest.raises(ValueError, match="is not") as caught:
+        parse(text)
+    assert str(caught.value) == complaint
+
+
+@pytest.mark.parametrize("text", ["%(nothing)s", "%(message)", "%(message)d", "no field"])
+def test_a_format_that_cannot_log_is_refused(text: str) -> None:
+    """A wrong format would cost every log line, so it is tried before it is used."""
+    with pytest.raises(ValueError, match="is not a log format"):
+        values.log_format(text)
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(text=st.text())
+def test_no_text_is_answered_with_anything_but_a_complaint(
+    parse: Callable[[str], object], text: str
+) -> None:
+    """Whatever is typed gives a value or one line, never another exception."""
+    try:
+        parse(text)
+    except ValueError as error:
+        assert str(error).isprintable()  # noqa: PT017 - most texts raise nothing
