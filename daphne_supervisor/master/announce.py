@@ -115,7 +115,7 @@ class PidFile:
     def _owner(path: Path) -> int:
         """Return the process id in the file, 0 when there is none."""
         try:
-            return int(path.read_text(encoding="ascii"))
+            return max(0, int(path.read_text(encoding="ascii")))
         except (OSError, ValueError):
             return 0
 

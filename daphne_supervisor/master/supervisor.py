@@ -62,7 +62,6 @@ _CAUSES: dict[type[Report], Cause] = {
     Heartbeat: Cause.SAID_ALIVE,
 }
 
-
 _ALIVE = (WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING)
 """The states in which a worker may still listen to reason."""
 
@@ -187,7 +186,7 @@ class Supervisor:
         self._remark(Severity.INFO, None, f"reload to generation {self.roster.generation}")
 
     def _reopen(self) -> None:
-        why = Command.REOPEN.value
+        why = "the master was asked to"
         self._actions.append(Reopen(None, why))
         for worker in self.roster.who(WorkerState.STARTING):
             worker.reopen = True

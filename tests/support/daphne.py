@@ -1,0 +1,216 @@
+"""Starts the real command and waits for what it announces.
+
+The harness is the service manager: it owns a `NOTIFY_SOCKET`, and blocks on it until the master says
+`READY=1` or a given status. Nothing is polled, nothing sleeps, no port is guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+__all__ = ["APPS", "Daphne", "run_command"]
+
+ROOT = Path(__file__).parents[2]
+#: The module of applications that tests serve, as `module:attribute` wants it.
+APPS = "tests.support.apps"
+
+_PORT = re.compile(r"Listening on TCP address (\S+):(\d+)")
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line that runs the checkout, not what may be installed elsewhere."""
+    return [sys.executable, "-m", "daphne_supervisor", *arguments]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return an environment in which the checkout can be imported, and nothing of ours is set."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DAPHNE_SUPERVISOR_", "LISTEN_", "NOTIFY_", "WEB_CONCURRENCY"))
+    }
+    # A pyc is believed while its source's second and size are the same: too coarse for a test
+    # that rewrites an application and reloads.
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | dict(extra or {})
+
+
+def run_command(
+    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | str = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, for what it prints and its exit code."""
+    return subprocess.run(
+        command(*arguments),
+        env=environment(env),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+class Daphne:
+    """One running master, as a context manager: ready at entry, gone at exit."""
+
+    def __init__(
+        self,
+        application: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | str = ROOT,
+        pass_fds: Sequence[int] = (),
+        patience: float = 30.0,
+    ) -> None:
+        """Prepare `daphne-supervisor ARGUMENTS APPLICATION`; the port defaults to a free one."""
+        given = {argument.partition("=")[0] for argument in arguments}
+        places = {"-p", "--port", "-u", "--unix-socket", "--fd", "-e", "--endpoint"}
+        defaults = () if given & places else ("--port", "0")
+        self._arguments = (*defaults, *arguments, application)
+        self._env = environment(env)
+        self._cwd = cwd
+        self._pass_fds = pass_fds
+        self._patience = patience
+        self._said: list[str] = []
+
+    def __enter__(self) -> Daphne:
+        """Start, and wait for READY=1."""
+        self._directory = tempfile.TemporaryDirectory(prefix="daphne-")
+        place = Path(self._directory.name)
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(place / "notify"))
+        self._notify.settimeout(self._patience)
+        self._log_path = place / "log"
+        with self._log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command(*self._arguments),
+                env=self._env | {"NOTIFY_SOCKET": str(place / "notify")},
+                cwd=self._cwd,
+                pass_fds=self._pass_fds,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            self.wait(lambda said: "READY=1" in said.splitlines())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        frames: TracebackType | None,
+    ) -> None:
+        """Stop, and show the log of a test that has failed."""
+        self._end()
+        if error is not None:
+            sys.stderr.write(f"--- log of the master\n{self.final_log}")
+
+    def _end(self) -> None:
+        family = [self.process.pid, *self.worker_pids()]
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for pid in family[1:]:
+            _kill(pid)
+        self.final_log = self.log()
+        self._notify.close()
+        self._directory.cleanup()
+
+    # -- what it says --
+
+    def wait(self, wanted: Callable[[str], bool]) -> str:
+        """Block until the master announces something `wanted`; return it."""
+        while True:
+            try:
+                said = self._notify.recv(65536).decode()
+            except TimeoutError:
+                heard = "\n".join(self._said[-8:])
+                message = f"not announced; heard last:\n{heard}\n--- log\n{self.log()}"
+                raise AssertionError(message) from None
+            self._said.append(said)
+            if wanted(said):
+                return said
+            if self.process.poll() is not None and "STOPPING=1" not in said:
+                message = f"the master has left with {self.process.returncode}\n{self.log()}"
+                raise AssertionError(message)
+
+    def wait_status(self, text: str) -> str:
+        """Block until a `STATUS=` announcement contains `text`; return the status."""
+        said = self.wait(lambda said: text in said.partition("STATUS=")[2])
+        return said.partition("STATUS=")[2]
+
+    def wait_exit(self, patience: float = 20.0) -> int:
+        """Wait for the master's end; return its exit code."""
+        return self.process.wait(patience)
+
+    def log(self) -> str:
+        """Return everything it has printed so far, on both streams."""
+        return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
+
+    # -- what it is --
+
+    @property
+    def pid(self) -> int:
+        """The master's process id."""
+        return self.process.pid
+
+    @property
+    def port(self) -> int:
+        """The first TCP port it listens on."""
+        return self.ports[0]
+
+    @property
+    def ports(self) -> list[int]:
+        """The TCP ports it listens on, in the order of its log."""
+        return [int(port) for _, port in _PORT.findall(self.log())]
+
+    @property
+    def url(self) -> str:
+        """Where a client finds it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def worker_pids(self) -> list[int]:
+        """The process ids of its present children."""
+        try:
+            return sorted(child.pid for child in psutil.Process(self.process.pid).children())
+        except psutil.NoSuchProcess:
+            return []
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the master a signal."""
+        self.process.send_signal(number)
+
+    def reload(self) -> str:
+        """Send HUP and wait for the result; return the status."""
+        self.signal(signal.SIGHUP)
+        self.wait(lambda said: "RELOADING=1" in said.splitlines())
+        said = self.wait(lambda said: "READY=1" in said.splitlines())
+        return said.partition("STATUS=")[2]
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
