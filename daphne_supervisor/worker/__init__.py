@@ -1,1 +1,1 @@
-"""What runs in a worker process: protocols, exchanges and the application. The master never imports it."""
+"""What runs in a worker: protocols, exchanges, the application. The master never imports it."""

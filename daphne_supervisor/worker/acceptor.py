@@ -1,12 +1,11 @@
 """Takes connections from a listener that every worker shares.
 
-One connection at each wake-up: a worker that took all that wait would leave nothing to its siblings,
-and long-lived connections would stay where a single burst has put them.
+One connection at each wake-up: a worker that took all that wait would leave nothing to its
+siblings, and long-lived connections would stay where a single burst has put them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from daphne_supervisor.worker.connection import Connection
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
     import ssl
 
@@ -68,7 +68,7 @@ class Acceptor:
                 raise
             self._pause(error)
             return False
-        connection.setblocking(False)  # noqa: FBT003 - the socket module's
+        connection.setblocking(False)
         task = self._reactor.loop.create_task(self._serve(connection))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -95,7 +95,7 @@ class Acceptor:
                 self._context,
                 service.config.http.head_timeout,
             )
-        except (OSError, asyncio.TimeoutError) as error:
+        except OSError as error:
             logger.debug("%s: connection did not come about: %s", self._description, error)
             connection.close()
 

@@ -53,7 +53,9 @@ def load(path: str) -> Any:
             message = f"application {path!r}: {module_name!r} has no attribute {attributes!r}"
             raise BootError(message) from None
     if not callable(target):
-        message = f"application {path!r}: {attributes!r} is not callable, but {type(target).__name__}"
+        message = (
+            f"application {path!r}: {attributes!r} is not callable, but {type(target).__name__}"
+        )
         raise BootError(message)
     return guarantee_single_callable(target)
 

@@ -23,6 +23,8 @@ from daphne_supervisor.worker.websocket import WebSocket
 from daphne_supervisor.worker.websocket_exchange import WebSocketExchange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.python.failure import Failure
 
     from daphne_supervisor.worker.head import Head, Refused
@@ -49,6 +51,11 @@ class Connection(Protocol):
     seconds at which `expire` wants to be called.
     """
 
+    transport: Any
+    write: Callable[[bytes], None]
+    peer: Peer
+    _codec: Codec
+
     def __init__(self, service: Service, *, secure: bool) -> None:
         """Serve `service`, over TLS if `secure`."""
         self.service = service
@@ -57,8 +64,6 @@ class Connection(Protocol):
         self._drained: asyncio.Event | None = None
         self._stalled_at = math.inf
         self._unsent = 0
-        self.peer: Peer
-        self._codec: Codec
 
     # -- from the transport --
 
@@ -71,7 +76,7 @@ class Connection(Protocol):
             secure=self._secure,
             trusted=self.service.proxies.trusts(client[0] if client else None),
         )
-        self.transport.registerProducer(self, True)  # noqa: FBT003 - Twisted's: a push producer
+        self.transport.registerProducer(self, True)
         self.write = self.transport.write
         self.pause_reading = self.transport.pauseProducing
         self.resume_reading = self.transport.resumeProducing

@@ -66,7 +66,7 @@ class Exchange:
             else:
                 self.failed(error)
         # SystemExit and its like must not end the worker: they are the application's failure.
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             logger.exception("Exception inside application: %s", self.describe())
             self.failed(error)
         else:

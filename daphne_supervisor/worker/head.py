@@ -218,9 +218,7 @@ def _read_headers(head: Head, lines: Iterable[tuple[bytes, bytes]]) -> _Reader:
     return reader
 
 
-def admit(
-    method: str, target: bytes, version: str, lines: Iterable[tuple[bytes, bytes]]
-) -> Head:
+def admit(method: str, target: bytes, version: str, lines: Iterable[tuple[bytes, bytes]]) -> Head:
     """Return the head if every rule holds; raise `Refused` if one does not.
 
     `lines` are the header lines as parsed: names are tokens, values free of control bytes.
@@ -250,7 +248,7 @@ def admit(
     if head.upgrade and b"websocket" in reader.upgrades and version == "1.1":
         _check_handshake(head)
         head.websocket = True
-    if head.length is None and not head.chunked:
+    if not head.chunked and head.length is None:
         head.length = 0
     return head
 

@@ -185,9 +185,7 @@ class Http1:
         parser, lines, target = self._parser, self._lines, self._target
         self._lines, self._target, self._begun = [], b"", False
         self._check_size(lines)
-        head = admit(
-            parser.get_method().decode("ascii"), target, parser.get_http_version(), lines
-        )
+        head = admit(parser.get_method().decode("ascii"), target, parser.get_http_version(), lines)
         limit = self._limits.max_body_size
         if limit and head.length is not None and head.length > limit:
             raise Refused(413, "Content-Length exceeds --max-body-size")

@@ -116,9 +116,7 @@ class HttpExchange(Exchange):
     def scope(self) -> dict[str, Any]:
         """Return the `http` scope."""
         connection, service = self._connection, self._service
-        return http_scope(
-            self.head, connection.peer, service.proxies, service.config.app.root_path
-        )
+        return http_scope(self.head, connection.peer, service.proxies, service.config.app.root_path)
 
     async def receive(self) -> dict[str, Any]:
         """Return `http.request` with what has arrived of the body, then `http.disconnect`."""

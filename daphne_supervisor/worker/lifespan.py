@@ -21,7 +21,7 @@ logger = logging.getLogger("daphne_supervisor.worker")
 
 
 class Lifespan:
-    """The one lifespan call of a worker. `state` is what the application leaves for its requests."""
+    """The one lifespan call of a worker; `state` is what the application leaves for requests."""
 
     def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
         """Prepare the call of `application`."""
@@ -44,7 +44,7 @@ class Lifespan:
             message = answer.get("message") or "the application says so, without a message"
             error = f"lifespan startup failed: {message}"
             raise BootError(error)
-        return answer["type"] == "lifespan.startup.complete"
+        return bool(answer["type"] == "lifespan.startup.complete")
 
     async def _run(self, scope: dict[str, Any]) -> None:
         try:

@@ -1,11 +1,11 @@
 """What a forked child does, in order, until it leaves.
 
 Default handlers, stack dumps, title; the application is imported; the reactor runs; lifespan; the
-listeners are adopted; `Ready`. From then on the reactor itself speaks to the master: a heartbeat that
-comes from anywhere else would go on beating while the loop hangs.
+listeners are adopted; `Ready`. From then on the reactor itself speaks to the master: a heartbeat
+that comes from anywhere else would go on beating while the loop hangs.
 
-A worker drains when it is told to (SIGTERM) or when the channel ends, which means that the master has
-died. SIGQUIT is "now".
+A worker drains when it is told to (SIGTERM) or when the channel ends, which means that the master
+has died. SIGQUIT is "now".
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Worker:
         self._reactor = reactor.install()
         self._loop = self._reactor.loop
         self._channel = assignment.channel
-        self._channel.setblocking(False)  # noqa: FBT003 - the socket module's
+        self._channel.setblocking(False)
         self._acceptors: list[Acceptor] = []
         self._lifespan: Lifespan | None = None
         self._failure: BootError | None = None
@@ -105,7 +105,7 @@ class Worker:
         )
 
     def report(self, report: Report) -> None:
-        """Tell the master; one that is gone, or so far behind that the channel is full, misses it."""
+        """Tell the master; one that is gone, or very far behind, misses it."""
         with contextlib.suppress(OSError):
             self._channel.send(encode(report))
 
@@ -121,7 +121,7 @@ class Worker:
             for listener in self._assignment.listeners
         ]
         self._reactor.callWhenRunning(self._start)
-        self._reactor.run(installSignalHandlers=False)
+        self._reactor.run(installSignalHandlers=False)  # type: ignore[no-untyped-call]
         if self._failure is not None:
             raise self._failure
         return ExitCode.STOPPED
@@ -260,4 +260,4 @@ class Worker:
         self._service.threads.shutdown()
         with contextlib.suppress(Exception):
             sys.stdout.flush()
-        self._reactor.stop()
+        self._reactor.stop()  # type: ignore[no-untyped-call]

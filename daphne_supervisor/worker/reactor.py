@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IAddress, IProtocol
+    from twisted.internet.protocol import Protocol
 
 __all__ = ["LoopReactor", "LoopTransport", "install"]
 
 _DONE = Failure(error.ConnectionDone())
 
 
-def _address(sockname: Any, family: int) -> IAddress:
+def _address(sockname: Any, family: int) -> Any:
     """Return Twisted's address for what `getsockname` or `getpeername` said."""
     if family == socket.AF_INET:
         return address.IPv4Address("TCP", *sockname[:2])
@@ -61,14 +61,15 @@ class LoopTransport(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, protocol: IProtocol, family: int) -> None:
+    def __init__(self, protocol: Protocol, family: int) -> None:
         """Carry `protocol` over a connection of address family `family`."""
         self._protocol = protocol
         self._family = family
         self._producer: Any = None
         self._lost: BaseException | None = None
         self.disconnecting = False
-        self.data_received = protocol.dataReceived
+        # The loop looks this up once: Twisted's bound method is what it calls.
+        self.data_received = protocol.dataReceived  # type: ignore[method-assign]
 
     # -- asyncio's side --
 
@@ -146,11 +147,11 @@ class LoopTransport(asyncio.Protocol):
         """Close the connection."""
         self.loseConnection()
 
-    def getPeer(self) -> IAddress:
+    def getPeer(self) -> Any:
         """Return the address of the other end."""
         return _address(self._transport.get_extra_info("peername"), self._family)
 
-    def getHost(self) -> IAddress:
+    def getHost(self) -> Any:
         """Return the address of our end."""
         return _address(self._transport.get_extra_info("sockname"), self._family)
 
@@ -194,7 +195,7 @@ class LoopReactor(AsyncioSelectorReactor):
     async def serve(
         self,
         connection: socket.socket,
-        build: Callable[[], IProtocol],
+        build: Callable[[], Protocol],
         context: ssl.SSLContext | None,
         handshake_timeout: float,
     ) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import http
 import re
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from daphne_supervisor.worker.head import Head, Headers
 
 __all__ = ["CONTINUE", "Response", "encode_switch", "error_page"]
@@ -27,7 +29,8 @@ _MAX_KNOWN = 1024
 _known_names: set[bytes] = set()
 
 _STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    for status in http.HTTPStatus
 }
 #: Statuses whose responses never have a body (RFC 9110 sections 15.3.5, 15.4.5).
 _NO_CONTENT = 204
@@ -36,9 +39,6 @@ _FIRST_FINAL, _LAST = 200, 999
 
 
 def _check_name(name: bytes) -> None:
-    if not isinstance(name, bytes):
-        message = f"Header name {name!r} expected to be `bytes`, but got `{type(name)}`"
-        raise ValueError(message)  # noqa: TRY004 - what Daphne's users catch
     if not _TOKEN.fullmatch(name):
         message = f"header name {name!r} is not a token (RFC 9110 section 5.6.2)"
         raise ValueError(message)
@@ -46,11 +46,13 @@ def _check_name(name: bytes) -> None:
         _known_names.add(name)
 
 
-def _blame(headers: Headers) -> ValueError:
+def _blame(headers: Iterable[Any]) -> ValueError:
     """Return the error that names the header which cannot be sent."""
     for name, value in headers:
         if not isinstance(name, bytes):
-            return ValueError(f"Header name {name!r} expected to be `bytes`, but got `{type(name)}`")
+            return ValueError(
+                f"Header name {name!r} expected to be `bytes`, but got `{type(name)}`"
+            )
         if not isinstance(value, bytes):
             return ValueError(
                 f"Header value {value!r} expected to be `bytes`, but got `{type(value)}`"
@@ -96,8 +98,8 @@ class Response:
     def start(
         self,
         request: Head,
-        status: int,
-        headers: Headers,
+        status: Any,
+        headers: Sequence[Any],
         *,
         size: int | None,
         identity: tuple[bytes, bytes],
@@ -105,9 +107,10 @@ class Response:
     ) -> bytes:
         """Return the bytes of the head.
 
-        `size` is that of the whole body in bytes, `None` when it is still to be seen. `identity` holds the Date and Server lines for an application that sets none. Raises
-        `ValueError` when the application's status or headers cannot be sent; nothing has been
-        changed then, and another response can be started.
+        `status` and `headers` are the application's, and may be anything. `size` is that of the
+        whole body in bytes, `None` when it is still to be seen. `identity` holds the Date and
+        Server lines for an application that sets none. Raises `ValueError` when status or headers
+        cannot be sent.
         """
         if not isinstance(status, int) or not _FIRST_FINAL <= status <= _LAST:
             message = f"status {status!r} is not a final HTTP status (RFC 9110 section 15)"
@@ -115,8 +118,23 @@ class Response:
         self._bodiless = request.method == "HEAD" or status in _BODILESS
         self.close = close or request.close
         lines = [status_line(status)]
-        date, server = identity
+        try:
+            length, date, server = self._add(lines, headers, identity)
+        except (AttributeError, TypeError):
+            raise _blame(headers) from None
+        lines += self._frame(request, status, length, size)
+        lines += (server, date, b"\r\n")
+        head = _joined(lines, headers)
+        self.begun = True
+        self.status = status
+        return head
+
+    def _add(
+        self, lines: list[bytes], headers: Sequence[Any], identity: tuple[bytes, bytes]
+    ) -> tuple[int | None, bytes, bytes]:
+        """Add the application's header lines; return its Content-Length, and Date and Server."""
         length = None
+        date, server = identity
         for name, value in headers:
             if name not in _known_names:
                 _check_name(name)
@@ -124,22 +142,15 @@ class Response:
             if lower in _STEERING:
                 if lower == b"content-length":
                     length = _length(value, length)
-                    continue
-                if lower == b"date":
-                    date = b""
+                elif lower == b"date":
+                    date = b"%b: %b\r\n" % (name, value)
                 elif lower == b"server":
-                    server = b""
-                else:
-                    if lower == b"connection" and b"close" in value.lower():
-                        self.close = True
-                    continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        lines += self._frame(request, status, length, size)
-        lines += (server, date, b"\r\n")
-        head = _joined(lines, headers)
-        self.begun = True
-        self.status = status
-        return head
+                    server = b"%b: %b\r\n" % (name, value)
+                elif lower == b"connection" and b"close" in value.lower():
+                    self.close = True
+            else:
+                lines.append(b"%b: %b\r\n" % (name, value))
+        return length, date, server
 
     def _frame(
         self, request: Head, status: int, length: int | None, known: int | None
@@ -200,14 +211,14 @@ def _length(value: bytes, before: int | None) -> int:
         message = f"the application's Content-Length {value!r} is not a number"
         raise ValueError(message)
     length = int(value)
-    if before not in {None, length}:
+    if before is not None and before != length:
         message = "the application sends two Content-Lengths that differ"
         raise ValueError(message)
     return length
 
 
 def _chunk(body: bytes, size: int, *, more: bool) -> bytes:
-    """Return `body` as a chunk (RFC 9112 section 7.1), with the last one behind it if no more comes.
+    """Return `body` as a chunk (RFC 9112 section 7.1), the last one too unless there is `more`.
 
     An empty piece in the middle is no chunk: a chunk of size zero ends the body.
     """
@@ -215,7 +226,7 @@ def _chunk(body: bytes, size: int, *, more: bool) -> bytes:
     return chunk if more else chunk + b"0\r\n\r\n"
 
 
-def _joined(lines: list[bytes], headers: Headers) -> bytes:
+def _joined(lines: list[bytes], headers: Iterable[Any]) -> bytes:
     """Return the head as bytes, sure that it has no line that nobody meant.
 
     Each entry of `lines` but the empty ones must be one line. Counting CR and LF over the whole
@@ -231,21 +242,30 @@ def _joined(lines: list[bytes], headers: Headers) -> bytes:
     return head
 
 
-#: Headers of a handshake's answer that are not the application's to set.
-_HANDSHAKE = _STEERING | {b"upgrade", b"sec-websocket-accept", b"sec-websocket-extensions"}
+#: What the application may not set in the answer to a handshake.
+_HANDSHAKE = frozenset(
+    {b"connection", b"sec-websocket-accept", b"sec-websocket-extensions"}
+    | {b"sec-websocket-protocol", b"upgrade"}
+)
 
 
-def encode_switch(lines: Headers, headers: Headers, identity: tuple[bytes, bytes]) -> bytes:
+def encode_switch(lines: Headers, headers: Sequence[Any], identity: tuple[bytes, bytes]) -> bytes:
     """Return a 101 response: our `lines`, then the application's `headers`.
 
     Raises `ValueError` when a header of the application's cannot be sent.
     """
     encoded = [status_line(101)]
     date, server = identity
-    for name, value in (*lines, *headers):
-        if name not in _known_names:
-            _check_name(name)
-        encoded.append(b"%b: %b\r\n" % (name, value))
+    try:
+        for name, value in (*lines, *headers):
+            if name not in _known_names:
+                _check_name(name)
+            if len(encoded) > len(lines) and name.lower() in _HANDSHAKE:
+                message = f"header {name!r} of the handshake is the server's to set"
+                raise ValueError(message)
+            encoded.append(b"%b: %b\r\n" % (name, value))
+    except TypeError:
+        raise _blame(headers) from None
     encoded += (server, date, b"\r\n")
     return _joined(encoded, headers)
 

@@ -1,7 +1,7 @@
 """From an admitted head to an ASGI scope, and whom to believe about the client.
 
-The scopes follow the ASGI HTTP & WebSocket specification 2.5 with the keys that Daphne's users know:
-`client` and `server` are lists, `path` is not prefixed by `root_path`.
+The scopes follow the ASGI HTTP & WebSocket specification 2.5 with the keys that Daphne's users
+know: `client` and `server` are lists, `path` is not prefixed by `root_path`.
 
 Forwarding headers are believed only when the *peer* of the connection is a trusted proxy, and
 X-Forwarded-For is read from the right: each hop appends the address it saw, so the first address
@@ -25,6 +25,7 @@ __all__ = ["Peer", "Proxies", "http_scope", "subprotocols", "websocket_scope"]
 Scope = dict[str, Any]
 Address = list[Any]  # [host, port], as ASGI writes it
 
+_LAST_PORT = 65535
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -95,7 +96,7 @@ class Proxies:
         self._names = {self._for, self._port, b"x-forwarded-proto"}
 
     def trusts(self, host: str | None) -> bool:
-        """Say whether the peer at `host` (an IP address; `None`: a unix socket) is a proxy of ours."""
+        """Say whether the peer at `host` (`None`: a unix socket) is a proxy of ours."""
         if host is None:
             return self._unix or self._anyone
         address = _ip(host)
@@ -129,7 +130,7 @@ class Proxies:
 
     def _forwarded_port(self, head: Head) -> int:
         for value in reversed(head.values(self._port)):
-            if value.isdigit() and int(value) < 65536:
+            if value.isdigit() and int(value) <= _LAST_PORT:
                 return int(value)
         return 0
 
@@ -181,7 +182,7 @@ def subprotocols(head: Head) -> list[str]:
 
 
 def websocket_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
-    """Return the `websocket` connection scope (ASGI specification, "WebSocket Connection Scope")."""
+    """Return the `websocket` scope (ASGI specification, "WebSocket Connection Scope")."""
     scope = _common(head, peer, proxies, root_path)
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from email.utils import formatdate
@@ -14,6 +13,7 @@ from daphne_supervisor.worker.scope import Proxies
 from daphne_supervisor.worker.threads import Threads
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine
 
     from daphne_supervisor.config import Config

@@ -1,9 +1,9 @@
 """The thread pool behind `--threads`.
 
 Synchronous code in an ASGI application is mostly *thread-sensitive*: all of it that belongs to one
-request must run on one thread, since database connections and the like are bound to threads. asgiref
-therefore opens a fresh one-thread executor for every request, hundreds under load, and a connection
-to the database with each. Here an application call gets a `Lease` instead: an executor that, at its
+request must run on one thread, since database connections and the like are bound to threads. So
+asgiref opens a fresh one-thread executor for every request, hundreds under load, and a database
+connection with each. Here an application call gets a `Lease` instead: an executor that, at its
 first use, binds itself to the least busy of N long-lived threads and stays there. Threads are
 bounded and kept; nobody waits for a lease, and a stream that is open for hours holds none up, since
 threads are shared by whoever is bound to them.

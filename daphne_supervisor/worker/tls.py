@@ -71,7 +71,9 @@ def _load_certificate(context: ssl.SSLContext, files: TlsFiles, where: str) -> N
             context.load_cert_chain(joined.name, files.private_key, password=_no_password)
     except ssl.SSLError as error:
         reason = error.reason or "not a certificate and its private key in PEM"
-        message = f"{where}: privateKey {files.private_key!r} and certKey {files.certificate!r}: {reason}"
+        message = (
+            f"{where}: privateKey {files.private_key!r} and certKey {files.certificate!r}: {reason}"
+        )
         raise BootError(message) from None
     except (OSError, ValueError) as error:
         message = f"{where}: {error}"

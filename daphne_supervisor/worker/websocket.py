@@ -6,7 +6,7 @@ directions. Everything else (fragments, large frames, control frames, every viol
 autobahn's state machine, which is made the first time it is needed and holds the connection until
 it stands between two messages again; so an idle connection costs no state machine.
 
-This is the only module that knows autobahn. It knows neither sockets nor ASGI.
+This module knows neither sockets nor ASGI.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ import hashlib
 import logging
 import math
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from autobahn.websocket.protocol import TrafficStats, WebSocketServerProtocol
-from autobahn.websocket.utf8validator import Utf8Validator
-from autobahn.websocket.xormasker import create_xor_masker
-
+from daphne_supervisor.worker.frames import Machine, unmask
 from daphne_supervisor.worker.response import Response, encode_switch
 
 if TYPE_CHECKING:
@@ -72,11 +69,6 @@ class Phase(enum.IntEnum):
     CLOSED = 4
 
 
-def _unmask(payload: bytes, mask: bytes) -> bytes:
-    """Return `payload` with the client's mask taken off (RFC 6455 section 5.3)."""
-    return create_xor_masker(mask, len(payload)).process(payload)  # type: ignore[no-any-return]
-
-
 def _header(opcode: int, size: int) -> bytes:
     """Return the header of an unmasked frame (RFC 6455 section 5.2)."""
     if size < _TWO_BYTES - _MASKED:
@@ -116,11 +108,11 @@ class WebSocket:
         self._head = head
         self._limits = limits
         self._exchange: Messages
-        self._machine: _Machine | None = None
+        self._machine: Machine | None = None
         self._response: Response | None = None
         self._rest = early
-        sizes = (limits.max_frame_size, limits.max_message_size)
-        self._longest = min(_LANE, *(size for size in sizes if size), _LANE)
+        sizes = (_LANE, limits.max_frame_size, limits.max_message_size)
+        self._longest = min(size for size in sizes if size)
         self._pinged = 0.0  # when a ping was sent that has not been answered
         self._born = self._heard = port.now()
         self.phase = Phase.CONNECTING
@@ -164,7 +156,7 @@ class WebSocket:
             opcode = data[used]
             start = used + (4 if data[used + 1] == _TWO_BYTES else 2)
             if opcode != _PONG:
-                payload = _unmask(data[start + 4 : end], data[start : start + 4])
+                payload = unmask(data[start + 4 : end], data[start : start + 4])
                 if not self._deliver(payload, text=opcode == _TEXT):
                     return
             used = end
@@ -194,9 +186,9 @@ class WebSocket:
         elif self.phase is Phase.OPEN and not machine.occupied:
             self._rest, machine.data = machine.data, b""
 
-    def _the_machine(self) -> _Machine:
+    def _the_machine(self) -> Machine:
         if self._machine is None:
-            self._machine = _Machine(self, self._limits)
+            self._machine = Machine(self, self._limits)
         return self._machine
 
     def _log_failure(self, code: int, reason: str) -> None:
@@ -375,92 +367,3 @@ def _lane_end(data: bytes, at: int, longest: int) -> int:
         if length < _TWO_BYTES - _MASKED or opcode == _PONG:
             return -1
     return start + length if length <= longest else -1
-
-
-class _QuietLog:
-    """Autobahn's logger: what is worth a line is logged by us."""
-
-    def debug(self, *args: Any, **kwargs: Any) -> None:
-        """Say nothing."""
-
-    warn = error = info = debug
-
-
-class _ServerFactory:
-    """All that autobahn's protocol asks of its factory."""
-
-    isServer = True
-
-
-class _Machine(WebSocketServerProtocol):  # type: ignore[misc]
-    """Autobahn's frame machine, set up as behind a completed handshake.
-
-    The handshake is ours: autobahn would parse the request a second time, and two parsers over the
-    same bytes are how requests are smuggled (CVE-2026-44546). So its set-up, which begins before the
-    handshake, is replaced by these attributes. No timer of its own ever runs.
-    """
-
-    factory = _ServerFactory()
-    log = _QuietLog()
-    peer = ""
-    logFrames = logOctets = False
-    trackedTimings = None
-    trafficStats = TrafficStats()
-    websocket_version = 13
-    utf8validateIncoming = True
-    applyMask = requireMaskedClientFrames = True
-    maskServerFrames = False
-    failByDrop = False
-    echoCloseCodeReason = True
-    closeHandshakeTimeout = 0
-    autoFragmentSize = 0
-    autoPingInterval = 0
-    closeHandshakeTimeoutCall = autoPingTimeoutCall = autoPingPending = None
-    wasClean = wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = False
-    closedByMe = failedByMe = droppedByMe = False
-    wasNotCleanReason = localCloseCode = localCloseReason = None
-    remoteCloseCode = remoteCloseReason = None
-    _perMessageCompress = None
-    _isMessageCompressed = False
-    inside_message = False
-    current_frame = None
-
-    def __init__(self, owner: WebSocket, limits: Limits) -> None:
-        # Not super().__init__(): it makes futures for an event system that is not used here.
-        self._owner = owner
-        self.maxFramePayloadSize = limits.max_frame_size
-        self.maxMessagePayloadSize = limits.max_message_size
-        self.utf8validator = Utf8Validator()
-        self.send_queue: list[bytes] = []
-        self.state = self.STATE_OPEN
-        self.data = b""
-
-    @property
-    def occupied(self) -> bool:
-        """Say whether it stands inside a frame or a fragmented message."""
-        return self.inside_message or self.current_frame is not None
-
-    def feed(self, data: bytes) -> None:
-        self.data += data
-        self.consumeData()
-
-    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 - autobahn's signature
-        self._owner.write(data)
-
-    def dropConnection(self, abort: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
-        self.state = self.STATE_CLOSED
-        self._owner.ended(self.remoteCloseCode, self.remoteCloseReason)
-
-    def onMessageEnd(self) -> None:
-        if not self.failedByMe:
-            self._owner.message(b"".join(self.message_data), binary=self.message_is_binary)
-        self.message_data = []
-
-    _onMessageBegin = WebSocketServerProtocol.onMessageBegin
-    _onMessageFrameBegin = WebSocketServerProtocol.onMessageFrameBegin
-    _onMessageFrameData = WebSocketServerProtocol.onMessageFrameData
-    _onMessageFrameEnd = WebSocketServerProtocol.onMessageFrameEnd
-    _onMessageFrame = WebSocketServerProtocol.onMessageFrame
-    _onMessageEnd = onMessageEnd
-    _onPing = WebSocketServerProtocol.onPing
-    _onPong = WebSocketServerProtocol.onPong

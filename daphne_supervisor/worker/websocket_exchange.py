@@ -16,6 +16,7 @@ from daphne_supervisor.worker.scope import subprotocols, websocket_scope
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from daphne_supervisor.logs import Action
     from daphne_supervisor.worker.connection import Connection
     from daphne_supervisor.worker.head import Head, Headers
     from daphne_supervisor.worker.waist import Message
@@ -236,7 +237,7 @@ class WebSocketExchange(Exchange):
         """Return what kind it is, and the path."""
         return f"WebSocket {self._head.target}"
 
-    def _log(self, action: str) -> None:
+    def _log(self, action: Action) -> None:
         log = self._service.access_log
         if log is not None:
             log.websocket(action, self._connection.client_text(self._head), self._head.path)

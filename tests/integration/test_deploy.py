@@ -31,6 +31,12 @@ PATHS = {
     "/srv/project/current": str(ROOT),
     "project.asgi:application": APPLICATION,
 }
+RELEASE = """
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({{"type": "http.response.start", "status": 200}})
+    await send({{"type": "http.response.body", "body": b"release {number}"}})
+"""
 SUPERVISORD = """
 [supervisord]
 nodaemon=true
@@ -116,6 +122,26 @@ def test_the_service_answers_on_an_activated_unix_socket(units: Path) -> None:
         with httpx.Client(base_url="http://localhost", transport=transport) as client:
             assert _shown(client.get("/"))["master"] == service.pid
     assert path.is_socket()
+
+
+def _release(folder: Path, number: int) -> Path:
+    """Make a release of a project that answers with its number."""
+    release = folder / f"release-{number}"
+    (release / "project").mkdir(parents=True)
+    (release / "project" / "asgi.py").write_text(RELEASE.format(number=number))
+    return release
+
+
+def test_a_reload_follows_the_link_to_the_present_release(tmp_path: Path) -> None:
+    """The unit's --chdir is a link: when it points elsewhere, the next reload serves from there."""
+    current = tmp_path / "current"
+    current.symlink_to(_release(tmp_path, 1))
+    with Daphne("project.asgi:application", "--chdir", str(current)) as server:
+        assert httpx.get(server.url).text == "release 1"
+        current.unlink()
+        current.symlink_to(_release(tmp_path, 2))
+        assert "reload done" in server.reload()
+        assert httpx.get(server.url).text == "release 2"
 
 
 @pytest.fixture

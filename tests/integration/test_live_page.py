@@ -123,9 +123,8 @@ def sign(page: Page, name: str, text: str) -> None:
 
 
 def test_the_page_names_one_of_the_workers(page: Page, site: Site) -> None:
-    """The page comes from one of the two workers, and says which."""
+    """The page says which worker process it comes from."""
     assert worker(page.locator("#page-worker")) in site.server.worker_pids()
-    assert len(site.server.worker_pids()) == 2
 
 
 def test_the_page_fits_a_telephone(browser: Browser, site: Site) -> None:
@@ -156,10 +155,7 @@ def test_a_reload_closes_with_1012_and_the_page_comes_back_on_a_new_worker(
     expect(page.locator("#echo-close")).to_contain_text("1012")
     expect(page.locator("#echo-state")).to_have_text("open")
     echo(page, "after")
-    site.server.wait_status("reload done")
-    after = site.server.worker_pids()
-    assert worker(page.locator("#echo-worker")) in after
-    assert not set(before) & set(after)
+    assert worker(page.locator("#echo-worker")) in set(site.server.worker_pids()) - set(before)
 
 
 def test_a_killed_worker_is_seen_as_1006_and_the_page_comes_back(page: Page) -> None:

@@ -25,7 +25,7 @@ async def respond(send: Any, body: bytes, status: int = 200, **headers: str) -> 
 
 async def read(receive: Any) -> bytes:
     """Return the whole body of a request."""
-    body = b""
+    body: bytes = b""
     while True:
         event = await receive()
         body += event.get("body", b"")
@@ -106,7 +106,9 @@ class Probe:
     async def path_scope(self, scope: Scope, receive: Any, send: Any) -> None:
         """Answer with the scope, as JSON."""
         await read(receive)
-        await respond(send, json.dumps(scope, default=repr).encode(), content_type="application/json")
+        await respond(
+            send, json.dumps(scope, default=repr).encode(), content_type="application/json"
+        )
 
     async def path_echo(self, scope: Scope, receive: Any, send: Any) -> None:
         """Echo the body."""
@@ -135,8 +137,8 @@ class Probe:
         await send({"type": "http.response.body", "body": b""})
 
     async def path_deaf(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Never read the body; end when the client leaves."""
-        del scope, send
+        """Never read the body and never answer."""
+        del scope, receive, send
         await asyncio.Event().wait()
 
     async def path_wait(self, scope: Scope, receive: Any, send: Any) -> None:

@@ -1,11 +1,12 @@
 """Starts the real command and waits for what it announces.
 
-The harness is the service manager: it owns a `NOTIFY_SOCKET`, and blocks on it until the master says
-`READY=1` or a given status. Nothing is polled, nothing sleeps, no port is guessed.
+The harness is the service manager: it owns a `NOTIFY_SOCKET`, and blocks on it until the master
+says `READY=1` or a given status. Nothing is polled, nothing sleeps, no port is guessed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psutil
 
@@ -86,7 +87,7 @@ class Daphne:
         self._patience = patience
         self._said: list[str] = []
 
-    def __enter__(self) -> Daphne:
+    def __enter__(self) -> Self:
         """Start, and wait for READY=1."""
         self._directory = tempfile.TemporaryDirectory(prefix="daphne-")
         place = Path(self._directory.name)
@@ -210,7 +211,5 @@ class Daphne:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

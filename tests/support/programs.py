@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psutil
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Program", "reserved_port"]
 
+ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
 """Seconds that a program gets to say something, or to end. Far more than any of them needs."""
 
@@ -64,6 +66,7 @@ class Program:
         """Start the program."""
         self._process = subprocess.Popen(  # the tests' own commands
             self._command,
+            cwd=ROOT,
             env=self._environment,
             pass_fds=self._pass_fds,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,206 @@
+"""A simulated world for the supervisor: workers with tempers, in virtual time, without processes.
+
+The world performs the supervisor's actions on pretended processes and plays their reactions back
+as events. A whole rolling reload takes microseconds, and a pause of the master is one argument.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from daphne_supervisor.master.model import (
+    Abort,
+    CloseListeners,
+    Drain,
+    Exited,
+    Garbled,
+    Halt,
+    Kill,
+    Quit,
+    Reported,
+    Spawn,
+    Spawned,
+)
+from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready
+
+if TYPE_CHECKING:
+    from daphne_supervisor.master.model import Action, Event
+    from daphne_supervisor.master.supervisor import Supervisor
+    from daphne_supervisor.messages import Report
+
+__all__ = ["Process", "Temper", "World"]
+
+BEAT = 1.0
+"""Seconds between heartbeats."""
+
+
+class Temper(enum.Enum):
+    """What a process that is forked now will do."""
+
+    GOOD = "boots, serves, leaves when asked"
+    SLOW = "as GOOD, but takes half of its time for everything"
+    BROKEN = "reports that it cannot boot, and leaves"
+    DYING = "dies before it is ready"
+    HANGING = "never gets ready"
+    GARBLING = "writes nonsense to its channel"
+    STUBBORN = "boots and serves, but listens to nothing short of SIGKILL"
+
+
+@dataclass
+class Process:
+    """A pretended worker process. Times are of the world's clock; infinity means never."""
+
+    pid: int
+    slot: int
+    generation: int
+    temper: Temper
+    boots_at: float
+    dies_at: float = math.inf
+    beats_at: float = math.inf
+    how: str = "exit code 0"
+    ready: bool = False
+    blocked: bool = False
+    told: bool = False
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nobody has a reason to use force against it."""
+        return self.temper in {Temper.GOOD, Temper.SLOW} and not self.blocked
+
+    @property
+    def next_time(self) -> float:
+        """When this process will do something by itself."""
+        return min(self.boots_at, self.dies_at, self.beats_at)
+
+
+class World:
+    """Plays the system and the workers for one supervisor."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        """Begin at an arbitrary time with no process."""
+        self.supervisor = supervisor
+        self.now = 1000.0
+        self.temper = Temper.GOOD
+        self.processes: dict[int, Process] = {}  # by slot
+        self.listening = True
+        self.halt: Halt | None = None
+        self.history: list[Action] = []
+        self._events: list[Event] = []
+        self._last_pid = 100
+
+    def post(self, *events: Event) -> None:
+        """Let events wait for the next step."""
+        self._events += events
+
+    def says(self, process: Process, report: Report) -> None:
+        """Let a process send a report."""
+        self.post(Reported(process.slot, report))
+
+    def ends(self, process: Process, how: str) -> None:
+        """Let a process die."""
+        del self.processes[process.slot]
+        self.post(Exited(process.slot, how))
+
+    def turn(self) -> list[Action]:
+        """Give all that waits to one step, and perform what it returns."""
+        events, self._events = self._events, []
+        actions = self.supervisor.step(events, self.now)
+        for action in actions:
+            self._perform(action)
+        self.history += actions
+        return actions
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass for everybody while the master takes no step."""
+        until = self.now + seconds
+        while (soon := min((p.next_time for p in self.processes.values()), default=until)) < until:
+            self.now = max(self.now, soon)
+            self._play()
+        self.now = until
+
+    def advance(self, seconds: float) -> list[Action]:
+        """Let time pass while the master steps whenever it should; return what it did."""
+        until = self.now + seconds
+        done = self.turn()
+        while self.halt is None and (self._events or self._soon() <= until):
+            if not self._events:
+                self.now = max(self.now, self._soon())
+                self._play()
+            done += self.turn()
+        self.now = until
+        return done
+
+    def _soon(self) -> float:
+        deadline = self.supervisor.deadline()
+        times = [process.next_time for process in self.processes.values()]
+        return min([*times, math.inf if deadline is None else deadline])
+
+    def _play(self) -> None:
+        """Let every process do what it does at this time."""
+        for process in list(self.processes.values()):
+            if process.dies_at <= self.now:
+                self.ends(process, process.how)
+            elif process.boots_at <= self.now:
+                self._boot(process)
+            elif process.beats_at <= self.now:
+                process.beats_at = self.now + BEAT
+                self.says(process, Heartbeat(requests=1))
+
+    def _boot(self, process: Process) -> None:
+        process.boots_at = math.inf
+        match process.temper:
+            case Temper.BROKEN:
+                self.says(process, BootFailed("no such module", "Traceback ..."))
+                process.dies_at, process.how = self.now + 0.1, "exit code 3"
+            case Temper.DYING:
+                self.ends(process, "exit code 1")
+            case Temper.GARBLING:
+                self.post(Garbled(process.slot, "not JSON"))
+            case _:
+                process.ready = True
+                process.beats_at = self.now + BEAT
+                self.says(process, Ready())
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Spawn(name):
+                self._spawn(name.slot, name.generation)
+            case Drain(name) | Quit(name):
+                self._ask(self.processes[name.slot], urgent=isinstance(action, Quit))
+            case Abort(name):
+                process = self.processes[name.slot]
+                if process.temper is not Temper.STUBBORN:
+                    self.ends(process, "signal SIGABRT")
+            case Kill(name):
+                self.ends(self.processes[name.slot], "signal SIGKILL")
+            case CloseListeners():
+                self.listening = False
+            case Halt():
+                self.halt = action
+            case _:
+                pass
+
+    def _spawn(self, slot: int, generation: int) -> None:
+        self._last_pid += 1
+        patience = self.supervisor._patience
+        boot = {Temper.HANGING: math.inf, Temper.SLOW: patience.boot / 2}.get(self.temper, 0.2)
+        process = Process(self._last_pid, slot, generation, self.temper, self.now + boot)
+        self.processes[slot] = process
+        self.post(Spawned(slot, process.pid))
+
+    def _ask(self, process: Process, *, urgent: bool) -> None:
+        """Ask a process to leave: in a moment, or when its requests are done."""
+        if process.temper is Temper.STUBBORN or process.blocked:
+            return
+        if not process.ready:
+            self.ends(process, "signal SIGTERM")
+            return
+        if not process.told:
+            process.told = True
+            self.says(process, Draining("asked to"))
+        slow = process.temper is Temper.SLOW and not urgent
+        patience = self.supervisor._patience
+        process.dies_at = min(process.dies_at, self.now + (patience.graceful / 2 if slow else 0.1))
