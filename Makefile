@@ -52,6 +52,7 @@ $(VENV)/.made:
 		"$$python" -c 'import ensurepip, venv' 2>/dev/null || { \
 			echo "make: $$python has no venv module: install it first (Debian: apt-get install python3-venv)" >&2; \
 			exit 1; }; \
+		echo "Creating $(VENV) with $$("$$python" --version) ..."; \
 		"$$python" -m venv --clear $(VENV) || exit 1; \
 		$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1' || exit 1; \
 		touch $@; exit 0; \

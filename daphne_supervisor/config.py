@@ -189,7 +189,6 @@ class Http:
         "--max-body-size",
         parse=values.limit,
         default=0,
-        standard="no limit",
         help="Largest request body; beyond it 413. 0: no limit, since bodies are streamed.",
     )
     server_name: str = option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,8 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # A slow machine is no failure: the global timeout bounds a test, not hypothesis's own clock. What
-# fails prints the line that reproduces it.
-settings.register_profile("project", deadline=None, print_blob=True)
+# fails prints the line that reproduces it. CI tries the same examples for the same code, so that a
+# change is judged by itself; everybody else tries new ones.
+settings.register_profile(
+    "project",
+    deadline=None,
+    print_blob=True,
+    derandomize=os.environ.get("CI") == "true",
+)
 settings.load_profile("project")
 
 

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daphne_supervisor.master.model import Abort, Cause, Drain, Fate, Kill, Quit
+from daphne_supervisor.master.model import (
+    Abort,
+    Cause,
+    Drain,
+    Fate,
+    Kill,
+    Order,
+    Quit,
+    Reopen,
+)
 
 if TYPE_CHECKING:
-    from daphne_supervisor.master.model import Worker
+    from daphne_supervisor.master.model import Action, Worker
 
-__all__ = ["abort", "drain", "kill", "leave_now"]
+__all__ = ["abort", "addressed", "drain", "kill", "leave_now"]
 
 
 def drain(worker: Worker, why: str, now: float) -> Drain:
@@ -48,3 +57,8 @@ def kill(worker: Worker, why: str, now: float) -> Kill:
     """End a worker."""
     worker.change(Cause.TOLD_TO_DIE, now)
     return Kill(worker.name, why)
+
+
+def addressed(action: Action, worker: Worker) -> bool:
+    """Whether `action` needs `worker` alive."""
+    return isinstance(action, Order | Reopen) and action.name == worker.name

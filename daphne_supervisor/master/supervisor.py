@@ -236,6 +236,8 @@ class Supervisor:
             self._doom(worker, "crashed", now)
         worker.change(Cause.EXITED, now)
         self.roster.strike(worker, now)
+        # It died before it could be told what this very step has decided.
+        self._actions = [each for each in self._actions if not orders.addressed(each, worker)]
         # What failed to boot was reported, as loudly as it deserves, when it failed.
         crashed = worker.fate is Fate.CRASHED and worker.ready_at is not None
         text = f"gone, {how} after {now - worker.born:.1f} s: {worker.why}"

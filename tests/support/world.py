@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Process", "Temper", "World"]
 
-BEAT = 1.0
+BEAT = 5.0
 """Seconds between heartbeats."""
 
 
