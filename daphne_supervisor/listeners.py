@@ -128,8 +128,9 @@ def _listen_tcp(endpoint: Endpoint, depth: int, opened: list[Listener]) -> Liste
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # The kernel's default is a sysctl; a listener's reach must not depend on it.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # `::` takes IPv4 too, as people who write `-b ::` in a container expect. The kernel's
+            # default is a sysctl; a listener's reach must not depend on it.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(address)
         sock.listen(depth)
         sock.setblocking(False)
