@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import setproctitle
+from twisted.python import log
 
 from daphne_supervisor.errors import BootError, ExitCode
 from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready, encode
@@ -63,11 +64,16 @@ _IGNORED = (
 )
 
 
+#: -v from which Twisted's own log is shown, and asyncio's debug mode is on.
+_TWISTED_LOG, _ASYNCIO_DEBUG = 2, 3
+
+
 def run(assignment: Assignment) -> int:
     """Be a worker until the end; return the exit code."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable(all_threads=True)  # SIGABRT, the master's way to ask what hangs
+    _listen_to_twisted(assignment.config.log.verbosity)
     random.seed()
     worker = Worker(assignment)
     worker.title("booting")
@@ -76,6 +82,14 @@ def run(assignment: Assignment) -> int:
     except BootError as error:
         worker.report(BootFailed(str(error), getattr(error, "traceback", "")))
         return ExitCode.BOOT_FAILED
+
+
+def _listen_to_twisted(verbosity: int) -> None:
+    """Let what Twisted logs go where everything else goes; its errors always."""
+    logging.getLogger("twisted").setLevel(
+        logging.DEBUG if verbosity >= _TWISTED_LOG else logging.WARNING
+    )
+    log.PythonLoggingObserver().start()
 
 
 class Worker:
@@ -87,6 +101,7 @@ class Worker:
         self._config = assignment.config
         self._reactor = reactor.install()
         self._loop = self._reactor.loop
+        self._loop.set_debug(self._config.log.verbosity >= _ASYNCIO_DEBUG)
         self._channel = assignment.channel
         self._channel.setblocking(False)
         self._acceptors: list[Acceptor] = []
