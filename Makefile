@@ -11,7 +11,7 @@ LIVE := examples/live
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format build clean
+.PHONY: help demo test lint format docs build clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +35,9 @@ lint: $(VENV)/.dev ## style and types only
 format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(VENV)/.dev ## make the generated tables of the README anew
+	$(BIN)/python docs/tables.py
 
 build: $(VENV)/.dev ## wheel and sdist, in dist/
 	$(BIN)/python -m build

@@ -6,7 +6,6 @@ siblings, and long-lived connections would stay where a single burst has put the
 
 from __future__ import annotations
 
-import errno
 import logging
 from typing import TYPE_CHECKING
 
@@ -25,9 +24,9 @@ __all__ = ["Acceptor"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
 
-#: Seconds to leave a listener alone when the process has no file descriptor left for a connection.
-_EXHAUSTED_PAUSE = 1.0
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+#: Seconds to leave a listener alone that cannot accept, mostly because the process has no file
+#: descriptor left for a connection.
+PAUSE = 1.0
 
 
 class Acceptor:
@@ -46,6 +45,7 @@ class Acceptor:
         self._context = context
         self._service = service
         self._reactor = reactor
+        self._open = False
         self._opening: set[asyncio.Task[None]] = set()
 
     @property
@@ -55,6 +55,7 @@ class Acceptor:
 
     def open(self) -> None:
         """Begin to accept."""
+        self._open = True
         self._reactor.loop.add_reader(self._socket, self.accept)
 
     def accept(self) -> bool:
@@ -64,8 +65,6 @@ class Acceptor:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
-            if error.errno not in _EXHAUSTED:
-                raise
             self._pause(error)
             return False
         connection.setblocking(False)
@@ -79,10 +78,10 @@ class Acceptor:
         logger.error("%s: cannot accept: %s", self._description, error.strerror)
         loop = self._reactor.loop
         loop.remove_reader(self._socket)
-        loop.call_later(_EXHAUSTED_PAUSE, self._resume)
+        loop.call_later(PAUSE, self._resume)
 
     def _resume(self) -> None:
-        if self._socket.fileno() >= 0 and not self._service.draining:
+        if self._open:
             self.open()
 
     async def _serve(self, connection: socket.socket) -> None:
@@ -103,9 +102,12 @@ class Acceptor:
         """Accept what already waits, then close this worker's copy of the listener.
 
         Siblings go on accepting; but at the final stop nobody else would, and who waits in the
-        queue of a socket that its last owner closes is reset.
+        queue of a socket that its last owner closes is reset. A worker that has never accepted
+        leaves them to the others: its application may not have started.
         """
-        self._reactor.loop.remove_reader(self._socket)
-        while self.accept():
-            pass
+        if self._open:
+            self._open = False
+            self._reactor.loop.remove_reader(self._socket)
+            while self.accept():
+                pass
         self._socket.close()

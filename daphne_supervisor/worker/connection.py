@@ -80,7 +80,6 @@ class Connection(Protocol):
         self.write = self.transport.write
         self.pause_reading = self.transport.pauseProducing
         self.resume_reading = self.transport.resumeProducing
-        self.close = self.transport.loseConnection
         self.abort = self.transport.abortConnection
         self.shut = self.transport.loseWriteConnection
         self.now = self.service.now
@@ -95,8 +94,11 @@ class Connection(Protocol):
         try:
             self._codec.receive(data)
         except Exception:
-            logger.exception("connection of %s: internal error", self.peer.text)
-            self.transport.abortConnection()
+            self._fail()
+
+    def _fail(self) -> None:
+        logger.exception("connection of %s: internal error", self.peer.text)
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's
         """Tell everyone who waits for this client."""
@@ -113,14 +115,13 @@ class Connection(Protocol):
         """The write buffer is above its high-water mark."""
         self.congested = True
         self._drained = asyncio.Event()
-        timeout = self.service.config.http.write_timeout
-        self._unsent = self.transport.unsent()
-        self._stalled_at = self.now() + timeout if timeout else math.inf
+        self._watch_unsent()
 
     def resumeProducing(self) -> None:
         """The write buffer is below its low-water mark."""
         self.congested = False
-        self._stalled_at = math.inf
+        if not self.transport.disconnecting:
+            self._stalled_at = math.inf
         if self._drained is not None:
             self._drained.set()
             self._drained = None
@@ -133,7 +134,18 @@ class Connection(Protocol):
         if self._drained is not None:
             await self._drained.wait()
 
+    def _watch_unsent(self) -> None:
+        """Drop the client unless it takes some of what waits, each --write-timeout seconds."""
+        timeout = self.service.config.http.write_timeout
+        self._unsent = self.transport.unsent()
+        self._stalled_at = self.now() + timeout if timeout else math.inf
+
     # -- from the codec --
+
+    def close(self) -> None:
+        """Close once everything written is sent, which takes a client that reads."""
+        self.transport.loseConnection()
+        self._watch_unsent()
 
     @property
     def is_websocket(self) -> bool:
@@ -193,17 +205,18 @@ class Connection(Protocol):
         return min(self._codec.deadline, self._stalled_at)
 
     def expire(self, now: float) -> None:
-        """Act on the deadlines that have passed."""
-        if self._stalled_at <= now:
-            unsent = self.transport.unsent()
-            if unsent >= self._unsent:
+        """Act on the deadlines that have passed. An error of ours costs this connection only."""
+        try:
+            if self._stalled_at <= now and self.transport.unsent() >= self._unsent:
                 logger.info("%s: dropped, it reads nothing (--write-timeout)", self.peer.text)
                 self.transport.abortConnection()
                 return
-            self._unsent = unsent
-            self._stalled_at = now + self.service.config.http.write_timeout
-        if self._codec.deadline <= now:
-            self._codec.expire(now)
+            if self._stalled_at <= now:
+                self._watch_unsent()
+            if self._codec.deadline <= now:
+                self._codec.expire(now)
+        except Exception:
+            self._fail()
 
     def drain(self) -> None:
         """The worker is leaving."""

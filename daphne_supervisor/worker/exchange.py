@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-__all__ = ["ClientDisconnected", "Exchange", "unexpected"]
+__all__ = ["ClientDisconnected", "Exchange", "as_bytes", "unexpected"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
 
@@ -31,6 +31,14 @@ class ClientDisconnected(OSError):
 def unexpected(kind: object, state: str) -> ValueError:
     """Return the error for a message that the application may not send now."""
     return ValueError(f"unexpected ASGI message {kind!r}: {state}")
+
+
+def as_bytes(data: Any) -> bytes:
+    """Return what an application has sent as bytes. Raises `TypeError` when it is something else.
+
+    To be asked before a byte of it is written. What is mutable is copied: it may wait in a buffer.
+    """
+    return data if isinstance(data, bytes) else bytes(memoryview(data))
 
 
 class Exchange:
@@ -46,7 +54,7 @@ class Exchange:
         self._service = service
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: set[asyncio.Future[None]] = set()
         self.gone = False  # the client has left: nothing can be sent
 
     def start(self) -> None:
@@ -103,13 +111,15 @@ class Exchange:
     async def wait(self) -> None:
         """Wait until `wake` is called."""
         waiter = self._service.loop.create_future()
-        self._waiters.append(waiter)
-        await waiter
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:  # an application that only looks, and cancels, leaves nothing behind
+            self._waiters.discard(waiter)
 
     def wake(self) -> None:
         """Let every waiting `receive` look again."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 

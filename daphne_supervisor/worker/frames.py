@@ -34,6 +34,9 @@ class Owner(Protocol):
     def write(self, data: bytes) -> None:
         """Send a frame: a pong, or half of the closing handshake."""
 
+    def failed(self, code: int, reason: str) -> None:
+        """The peer broke a rule: the connection is to be failed with `code`."""
+
     def ended(self, code: int | None, reason: str | None) -> None:
         """The closing handshake is complete; the peer gave `code` and `reason`."""
 
@@ -71,7 +74,7 @@ class Machine(WebSocketServerProtocol):
     utf8validateIncoming = True
     applyMask = requireMaskedClientFrames = True
     maskServerFrames = False
-    failByDrop = False
+    failByDrop = True  # read nothing behind a violation
     echoCloseCodeReason = True
     closeHandshakeTimeout = 0
     autoFragmentSize = 0
@@ -113,6 +116,12 @@ class Machine(WebSocketServerProtocol):
         """Send a frame."""
         self._owner.write(data)
 
+    def _fail_connection(self, code: int, reason: str) -> None:  # type: ignore[override]
+        """The peer broke a rule: nothing it sends is looked at any more (RFC 6455 section 7.1.7)."""
+        self.state = self.STATE_CLOSED
+        self.failedByMe = True
+        self._owner.failed(code, reason)
+
     def dropConnection(self, abort: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
         """The closing handshake is complete."""
         self.state = self.STATE_CLOSED
@@ -120,8 +129,7 @@ class Machine(WebSocketServerProtocol):
 
     def onMessageEnd(self) -> None:
         """Hand the message on."""
-        if not self.failedByMe:
-            self._owner.message(b"".join(self.message_data), binary=self.message_is_binary)
+        self._owner.message(b"".join(self.message_data), binary=self.message_is_binary)
         self.message_data = []
 
     _onMessageBegin = WebSocketServerProtocol.onMessageBegin

@@ -20,6 +20,8 @@ __all__ = ["Head", "Headers", "Refused", "admit", "valid_host"]
 
 Headers = list[tuple[bytes, bytes]]
 
+#: RFC 3986 section 3.2.2 allows a name 255 characters; with a port and its colon, six more.
+_MAX_HOST = 261
 #: RFC 3986 section 3.2.2 with a port: a bracketed IPv6 literal, or a name. An underscore is let
 #: through because container networks name their hosts with it.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
@@ -104,9 +106,13 @@ class Head:
         return [value for key, value in self.headers if key == name]
 
 
-@lru_cache(maxsize=512)
 def valid_host(value: bytes) -> bool:
     """Say whether `value` is a Host by RFC 9110 section 7.2: `uri-host [":" port]`."""
+    return len(value) <= _MAX_HOST and _is_host(value)
+
+
+@lru_cache(maxsize=512)
+def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
@@ -121,7 +127,7 @@ def _split_target(head: Head, target: bytes) -> bytes | None:
         if absolute is None:
             raise Refused(400, "request target is neither a path nor an http URL")
         authority, target = absolute.groups()
-        if not authority:
+        if not authority or authority.startswith(b":"):
             raise Refused(400, "request target has no host")
         if not target.startswith(b"/"):
             target = b"/" + target
@@ -244,7 +250,7 @@ def admit(method: str, target: bytes, version: str, lines: Iterable[tuple[bytes,
     if authority is not None:
         _replace_host(head, authority)
     if version == "1.0":
-        head.close = not head.keeps_alive
+        head.close = head.close or not head.keeps_alive
     if head.upgrade and b"websocket" in reader.upgrades and version == "1.1":
         _check_handshake(head)
         head.websocket = True
@@ -258,8 +264,9 @@ def _check_handshake(head: Head) -> None:
     if head.method != "GET":
         raise Refused(400, "WebSocket handshake with a method other than GET")
     if head.values(b"sec-websocket-version") != [b"13"]:
-        header = [(b"Sec-WebSocket-Version", b"13")]
-        raise Refused(426, "Sec-WebSocket-Version other than 13", header)
+        # RFC 6455 section 4.4 asks for the one, RFC 9110 section 15.5.22 for the other.
+        headers = [(b"Sec-WebSocket-Version", b"13"), (b"Upgrade", b"websocket")]
+        raise Refused(426, "Sec-WebSocket-Version other than 13", headers)
     keys = head.values(b"sec-websocket-key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise Refused(400, "Sec-WebSocket-Key is not one key of 16 bytes in base64")

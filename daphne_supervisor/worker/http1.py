@@ -54,12 +54,22 @@ class Phase(enum.IntEnum):
     OVER = 5  # closed, or handed over to another codec
 
 
+def _framing(head: Head) -> bytes:
+    """Return a head that says nothing but how the body of `head` is framed."""
+    framing = b"Content-Length: %d" % (head.length or 0)
+    if head.chunked:
+        framing = b"Transfer-Encoding: chunked"
+    connection = b"close" if head.close else b"keep-alive"
+    return b"POST / HTTP/1.1\r\nConnection: %b\r\n%b\r\n\r\n" % (connection, framing)
+
+
 class Http1:
     """The codec of one HTTP/1.x connection."""
 
     __slots__ = (
         "_begun",
         "_current",
+        "_framing",
         "_handler",
         "_incoming",
         "_limits",
@@ -68,7 +78,6 @@ class Http1:
         "_parser",
         "_partial",
         "_paused",
-        "_plain",
         "_port",
         "_received",
         "_refusal",
@@ -90,12 +99,12 @@ class Http1:
         self._target = b""
         self._lines: Headers = []
         self._begun = False  # a head has begun to arrive
-        self._partial = 0  # bytes of it so far, one read short at the most
+        self._partial = 0  # bytes of a head or of trailers so far, one read short at the most
         self._oversize = False  # it may be too large: count exactly
         self._stream = 0
         self._incoming: Request | None = None  # whose body the parser is reading
         self._received = 0  # bytes of that body
-        self._plain = 0  # bytes to come of a body that the parser does not read
+        self._framing = b""  # a head for the next parser, behind an upgrade that is ignored
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None  # whose response is due
         self._refusal: Refused | None = None  # the answer after the last one due
@@ -111,23 +120,22 @@ class Http1:
         """Take what the client sent, in any slicing."""
         if self.phase >= Phase.LINGERING or self._refusal or self._upgrade:
             return
-        if self._plain:
-            data = self._receive_plain(data)
-        partial = self._begun
-        self._oversize = partial or len(data) > self._limits.max_header_size
-        if data:
-            self._parse(data)
-        if self._begun:
-            self._partial = self._partial + len(data) if partial else 0
-            if self._partial > self._limits.max_request_line + self._limits.max_header_size:
-                self._refuse(Refused(431, "headers exceed --max-header-size"))
+        limits = self._limits
+        self._oversize = self._begun or len(data) > limits.max_header_size
+        self._partial += len(data)
+        while data:
+            data = self._parse(data)
+        # The parser keeps a line until it ends: of a head, and of the trailers behind a body.
+        if self._partial > limits.max_request_line + limits.max_header_size:
+            self._refuse(Refused(431, "headers exceed --max-header-size"))
         self._advance()
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> bytes:
+        """Let the parser read `data`; return what is to be read by the next one."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as stop:
-            self._leave_parser(data[stop.args[0] :])
+            return self._leave_parser(data[stop.args[0] :])
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, Refused):
                 raise
@@ -136,38 +144,24 @@ class Http1:
             self._refuse(Refused(501, "unknown method"))
         except httptools.HttpParserError as error:
             self._refuse(Refused(400, f"malformed request: {error}"))
+        return b""
 
-    def _leave_parser(self, rest: bytes) -> None:
-        """The parser has stopped behind a request that asked for an upgrade; `rest` follows it."""
+    def _leave_parser(self, rest: bytes) -> bytes:
+        """The parser has stopped behind a head that asked for an upgrade; `rest` follows it."""
         if self._upgrade is not None:
             self._upgrade = (self._upgrade[0], rest)
-            return
-        # An upgrade that we do not offer is ignored (RFC 9110 section 7.8), but the parser cannot
-        # be told so: it took the request for one without a body.
-        self._parser = httptools.HttpRequestParser(self)
-        if self._plain:
-            rest = self._receive_plain(rest)
-        if rest:
-            self._parse(rest)
-
-    def _receive_plain(self, data: bytes) -> bytes:
-        """Take the body that the parser does not read from `data`; return what follows it."""
-        body, rest = data[: self._plain], data[self._plain :]
-        self._plain -= len(body)
-        try:
-            self.on_body(body)
-        except Refused as reason:
-            self._refuse(reason)
             return b""
-        if not self._plain:
-            self.on_message_complete()
-        return rest
+        # An upgrade that we do not offer is ignored (RFC 9110 section 7.8), but this parser cannot
+        # be told so. Another one reads the body, by a head that asks for no upgrade.
+        self._parser = httptools.HttpRequestParser(self)
+        return self._framing + rest
 
     # -- the parser's callbacks, named by httptools --
 
     def on_message_begin(self) -> None:
         """Note the first byte of a request."""
         self._begun = True
+        self._partial = 0
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the request target."""
@@ -183,21 +177,23 @@ class Http1:
     def on_headers_complete(self) -> None:
         """Admit the head and queue its exchange."""
         parser, lines, target = self._parser, self._lines, self._target
-        self._lines, self._target, self._begun = [], b"", False
+        self._lines, self._target, self._begun, self._partial = [], b"", False, 0
+        if self._framing:
+            self._framing = b""
+            return
         self._check_size(lines)
         head = admit(parser.get_method().decode("ascii"), target, parser.get_http_version(), lines)
         limit = self._limits.max_body_size
         if limit and head.length is not None and head.length > limit:
             raise Refused(413, "Content-Length exceeds --max-body-size")
-        if head.upgrade and parser.should_upgrade():
-            if head.chunked or (head.websocket and head.length):
-                raise Refused(400, "a body beside Upgrade")
-            if head.websocket and self._port.draining:
-                raise Refused(503, "the worker is leaving: no new WebSocket")
+        # The parser decides, not the head: it also takes Proxy-Connection for Connection.
+        if parser.should_upgrade():
             if head.websocket:
+                if head.has_body:
+                    raise Refused(400, "a body beside a WebSocket handshake")
                 self._upgrade = (head, b"")
                 return
-            self._plain = head.length or 0
+            self._framing = _framing(head)
         self._stream += 1
         self._received = 0
         self._incoming = self._handler.begin(head, self._stream)
@@ -215,6 +211,7 @@ class Http1:
     def on_body(self, data: bytes) -> None:
         """Hand a piece of the body on, or throw it away if nobody will read it."""
         self._received += len(data)
+        self._partial = 0
         limit = self._limits.max_body_size
         if limit and self._received > limit:
             raise Refused(413, "body exceeds --max-body-size")
@@ -223,13 +220,14 @@ class Http1:
 
     def on_message_complete(self) -> None:
         """Note the end of the body."""
-        if self._plain:
+        if self._framing:
             return
+        self._partial = 0
         if self._incoming is not None:
             self._incoming.end_body()
             self._incoming = None
         elif self.phase is Phase.SWALLOWING:
-            self.phase = Phase.IDLE
+            self._idle()
 
     # -- what happens next --
 
@@ -249,7 +247,7 @@ class Http1:
                 if self.phase is not Phase.HEAD:
                     self.phase = Phase.HEAD
                     self.deadline = self._port.now() + self._limits.head_timeout
-            elif self.phase is Phase.BUSY or self.phase is Phase.IDLE:
+            elif self.phase is Phase.BUSY:
                 self._idle()
         self._throttle()
 
@@ -267,19 +265,35 @@ class Http1:
         self.deadline = self._port.now() + patience
 
     def _hand_over(self, head: Head, rest: bytes) -> None:
+        if self._port.draining:
+            reason = Refused(503, "the worker is leaving: no new WebSocket")
+            self._handler.refused(reason)
+            self._answer_refusal(reason)
+            return
+        self._resume()
         self.phase = Phase.OVER
         self.deadline = math.inf
         self._handler.upgrade(head, rest)
 
     def _throttle(self) -> None:
         """Read only while there is somewhere to put what comes."""
-        full = bool(self._waiting) or (self._incoming is not None and self._incoming.full)
+        full = (
+            bool(self._waiting)
+            or self._upgrade is not None
+            or (self._incoming is not None and self._incoming.full)
+        )
         if full != self._paused and self.phase < Phase.LINGERING:
             self._paused = full
             if full:
                 self._port.pause_reading()
             else:
                 self._port.resume_reading()
+
+    def _resume(self) -> None:
+        """Read, whatever there is no place for any more."""
+        if self._paused:
+            self._paused = False
+            self._port.resume_reading()
 
     # -- what the exchange asks for --
 
@@ -306,7 +320,7 @@ class Http1:
                 headers,
                 size=None if more else len(body),
                 identity=port.identity(),
-                close=port.draining or self._refusal is not None or self._forsaken(exchange),
+                close=port.draining or self._forsaken(exchange),
             )
             piece = response.body(body, more=more)
         except ValueError:
@@ -357,7 +371,7 @@ class Http1:
         exchange, self._current = self._current, None
         unread = exchange is self._incoming
         if self.response.close or (unread and exchange is not None and exchange.waits_for_continue):
-            if unread or self._waiting or self._paused:
+            if unread or self._waiting or self._paused or self._refusal is not None:
                 self._linger()
             else:
                 self._close()
@@ -374,26 +388,31 @@ class Http1:
     def _refuse(self, reason: Refused) -> None:
         """Read no further; answer with the error when everything before it is answered."""
         self._refusal = reason
-        self._begun = False
+        self._begun, self._partial = False, 0
         self._handler.refused(reason)
         exchange, self._incoming = self._incoming, None
+        if self.phase is Phase.SWALLOWING:
+            # It is answered: the client would take a second answer for that to its next request.
+            self._linger()
         if exchange is None:
             return
         # The request itself is broken in its body: it has no other answer.
         exchange.lost()
         if exchange is not self._current:
             self._waiting.remove(exchange)
-        elif self.response.begun:
+            return
+        self._current = None
+        if self.response.begun:
             self._end()
             self._port.abort()
-        else:
-            self._current = None
 
     def _answer_refusal(self, reason: Refused) -> None:
         headers, page = error_page(reason.status, reason.rule)
         headers += reason.headers
         head = Head()
         head.method, head.version, head.close = "GET", "1.1", True
+        if self._parser.get_method() == b"HEAD":
+            head.method = "HEAD"
         response = self.response
         response.reset()
         data = response.start(
@@ -404,7 +423,7 @@ class Http1:
             identity=self._port.identity(),
             close=True,
         )
-        self._port.write(data + page)
+        self._port.write(data + response.body(page, more=False))
         self._linger()
 
     def _linger(self) -> None:
@@ -415,9 +434,7 @@ class Http1:
         self._end()
         self.phase = Phase.LINGERING
         self.deadline = self._port.now() + LINGER
-        if self._paused:
-            self._paused = False
-            self._port.resume_reading()
+        self._resume()
         self._port.shut()
 
     def _close(self) -> None:

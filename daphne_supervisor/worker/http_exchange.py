@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, unexpected
+from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, as_bytes, unexpected
 from daphne_supervisor.worker.response import error_page
 from daphne_supervisor.worker.scope import http_scope
 
@@ -100,6 +100,7 @@ class HttpExchange(Exchange):
         """The client has left."""
         if self._task is not None and self._state is not _COMPLETE:
             self._log()
+        self._state = _COMPLETE
         self.leave()
 
     def expire(self) -> None:
@@ -167,7 +168,7 @@ class HttpExchange(Exchange):
         self._state = _STARTED
 
     def _send_head(self, message: dict[str, Any]) -> None:
-        body = message.get("body", b"")
+        body = as_bytes(message.get("body", b""))
         more = message.get("more_body", False)
         self._state = _SENDING if more else _COMPLETE
         try:
@@ -178,7 +179,7 @@ class HttpExchange(Exchange):
         self._count(body, more=more)
 
     def _send_body(self, message: dict[str, Any]) -> None:
-        body = message.get("body", b"")
+        body = as_bytes(message.get("body", b""))
         more = message.get("more_body", False)
         self._wire.send(self.stream, body, more=more)
         if not more:

@@ -29,6 +29,7 @@ class Lifespan:
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._started = False
         self.state: dict[str, Any] = {}
 
     async def startup(self) -> bool:
@@ -44,7 +45,8 @@ class Lifespan:
             message = answer.get("message") or "the application says so, without a message"
             error = f"lifespan startup failed: {message}"
             raise BootError(error)
-        return bool(answer["type"] == "lifespan.startup.complete")
+        self._started = answer["type"] == "lifespan.startup.complete"
+        return self._started
 
     async def _run(self, scope: dict[str, Any]) -> None:
         try:
@@ -68,13 +70,20 @@ class Lifespan:
         return answer.result() if answer.done() else {"type": ""}
 
     async def shutdown(self, patience: float) -> None:
-        """Let the application clean up, for `patience` seconds at the most."""
+        """Let the application clean up, for `patience` seconds at the most.
+
+        One that has not completed its startup is not asked (ASGI specification, "Lifespan").
+        """
+        if self._started:
+            await self._shut_down(patience)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _shut_down(self, patience: float) -> None:
         try:
             answer = await asyncio.wait_for(self._ask("lifespan.shutdown"), patience)
         except TimeoutError:
             logger.warning("lifespan shutdown took longer than %g s", patience)
-        else:
-            if answer["type"] == "lifespan.shutdown.failed":
-                logger.error("lifespan shutdown failed: %s", answer.get("message", ""))
-        if self._task is not None:
-            self._task.cancel()
+            return
+        if answer["type"] == "lifespan.shutdown.failed":
+            logger.error("lifespan shutdown failed: %s", answer.get("message", ""))

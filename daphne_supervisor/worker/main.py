@@ -34,6 +34,7 @@ from daphne_supervisor.worker.tls import context_for
 
 if TYPE_CHECKING:
     from daphne_supervisor.messages import Assignment, Report
+    from daphne_supervisor.worker.reactor import LoopReactor
 
 __all__ = ["run"]
 
@@ -75,7 +76,7 @@ def run(assignment: Assignment) -> int:
     faulthandler.enable(all_threads=True)  # SIGABRT, the master's way to ask what hangs
     _listen_to_twisted(assignment.config.log.verbosity)
     random.seed()
-    worker = Worker(assignment)
+    worker = Worker(assignment, reactor.install())
     worker.title("booting")
     try:
         return worker.run()
@@ -92,15 +93,25 @@ def _listen_to_twisted(verbosity: int) -> None:
     log.PythonLoggingObserver().start()
 
 
+def _enter(directory: str) -> None:
+    """Enter --chdir by its name once more: a link on the way may point to a new release by now."""
+    if directory:
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            message = f"--chdir {directory}: cannot be entered: {error.strerror}"
+            raise BootError(message) from None
+
+
 class Worker:
     """One worker's life."""
 
-    def __init__(self, assignment: Assignment) -> None:
-        """Live as `assignment` says."""
+    def __init__(self, assignment: Assignment, reactor: LoopReactor) -> None:
+        """Live as `assignment` says, on `reactor`."""
         self._assignment = assignment
         self._config = assignment.config
-        self._reactor = reactor.install()
-        self._loop = self._reactor.loop
+        self._reactor = reactor
+        self._loop = reactor.loop
         self._loop.set_debug(self._config.log.verbosity >= _ASYNCIO_DEBUG)
         self._channel = assignment.channel
         self._channel.setblocking(False)
@@ -128,6 +139,7 @@ class Worker:
 
     def run(self) -> int:
         """Boot, serve, drain. Raises `BootError` when the worker cannot serve."""
+        _enter(self._config.app.chdir)
         application.put_first_on_path(os.path.abspath(self._config.app.app_dir))
         loaded = application.load(self._config.application)
         self._service = Service(self._config, loaded, self._assignment.access_log, self._loop)

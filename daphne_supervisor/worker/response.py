@@ -48,7 +48,11 @@ def _check_name(name: bytes) -> None:
 
 def _blame(headers: Iterable[Any]) -> ValueError:
     """Return the error that names the header which cannot be sent."""
-    for name, value in headers:
+    for line in headers:
+        try:
+            name, value = line
+        except (TypeError, ValueError):
+            return ValueError(f"header {line!r} is not a pair of name and value")
         if not isinstance(name, bytes):
             return ValueError(
                 f"Header name {name!r} expected to be `bytes`, but got `{type(name)}`"
@@ -205,8 +209,10 @@ class Response:
         return self.complete and bool(self._left)
 
 
-def _length(value: bytes, before: int | None) -> int:
+def _length(value: Any, before: int | None) -> int:
     """Return the application's Content-Length."""
+    if not isinstance(value, bytes):
+        raise TypeError
     if not value.isdigit():
         message = f"the application's Content-Length {value!r} is not a number"
         raise ValueError(message)
@@ -232,10 +238,7 @@ def _joined(lines: list[bytes], headers: Iterable[Any]) -> bytes:
     Each entry of `lines` but the empty ones must be one line. Counting CR and LF over the whole
     is the same check as looking into each value, and much cheaper.
     """
-    try:
-        head = b"".join(lines)
-    except TypeError:
-        raise _blame(headers) from None
+    head = b"".join(lines)
     count = len(lines) - lines.count(b"")
     if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
         raise _blame(headers)

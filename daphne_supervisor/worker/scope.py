@@ -26,6 +26,7 @@ Scope = dict[str, Any]
 Address = list[Any]  # [host, port], as ASGI writes it
 
 _LAST_PORT = 65535
+_PORT_DIGITS = 5
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -130,7 +131,8 @@ class Proxies:
 
     def _forwarded_port(self, head: Head) -> int:
         for value in reversed(head.values(self._port)):
-            if value.isdigit() and int(value) <= _LAST_PORT:
+            # Thousands of digits would raise in int(), and a client may have sent them.
+            if value.isdigit() and len(value) <= _PORT_DIGITS and int(value) <= _LAST_PORT:
                 return int(value)
         return 0
 

@@ -21,30 +21,27 @@ __all__ = ["Lease", "Threads"]
 
 
 class _Thread:
-    """One long-lived thread and how much it has to do.
+    """One long-lived thread and what it has to do.
 
-    Two counters rather than one, so that each has a single writer and needs no lock.
+    Calls are submitted by the event loop and end on the thread, or on the loop when they are
+    cancelled before their turn. A set bears that without a lock; a counter would not.
     """
 
-    __slots__ = ("_executor", "_finished", "_submitted")
+    __slots__ = ("_calls", "_executor")
 
     def __init__(self, name: str) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._submitted = 0
-        self._finished = 0
+        self._calls: set[Future[Any]] = set()
 
     @property
     def pending(self) -> int:
-        return self._submitted - self._finished
+        return len(self._calls)
 
     def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
-        self._submitted += 1
         future = self._executor.submit(function, *args, **kwargs)
-        future.add_done_callback(self._done)
+        self._calls.add(future)
+        future.add_done_callback(self._calls.discard)
         return future
-
-    def _done(self, _future: Future[Any]) -> None:
-        self._finished += 1
 
     def shutdown(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -47,6 +47,10 @@ class Port(Protocol):
         """Return the `Date` and `Server` header lines of this second."""
 
     @property
+    def congested(self) -> bool:
+        """Say whether the client reads slower than we write."""
+
+    @property
     def draining(self) -> bool:
         """Say whether the worker is about to leave."""
 
@@ -117,6 +121,10 @@ class Wire(Protocol):
 
 class Messages(Protocol):
     """The exchange of a WebSocket, as its codec sees it."""
+
+    @property
+    def paused(self) -> bool:
+        """Say whether reading pauses because too much waits for the application."""
 
     def receive_message(self, message: Message) -> None:
         """Take a message from the client."""

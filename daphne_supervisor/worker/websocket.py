@@ -6,6 +6,10 @@ directions. Everything else (fragments, large frames, control frames, every viol
 autobahn's state machine, which is made the first time it is needed and holds the connection until
 it stands between two messages again; so an idle connection costs no state machine.
 
+A connection that we close waits for the peer's close frame among what it still sends. One that we
+*fail*, because the peer broke a rule, has a close frame from us and the end of our side; what the
+peer still sends means nothing any more and is thrown away.
+
 This module knows neither sockets nor ASGI.
 """
 
@@ -46,7 +50,7 @@ _LONGEST_REASON = 123
 _COPY = 16_384
 
 # RFC 6455 section 5.2: first bytes of final frames, and values of the second one.
-_TEXT, _BINARY, _PONG = 0x81, 0x82, 0x8A
+_TEXT, _BINARY, _CLOSE, _PONG = 0x81, 0x82, 0x88, 0x8A
 _PLAIN = frozenset({_TEXT, _BINARY, _PONG})
 _PING = b"\x89\x00"
 _SHORTEST_HEADER = 2
@@ -87,7 +91,6 @@ class WebSocket:
 
     __slots__ = (
         "_born",
-        "_early",
         "_exchange",
         "_head",
         "_heard",
@@ -109,7 +112,7 @@ class WebSocket:
         self._limits = limits
         self._exchange: Messages
         self._machine: Machine | None = None
-        self._response: Response | None = None
+        self._response: Response  # that denies the handshake
         self._rest = early
         sizes = (_LANE, limits.max_frame_size, limits.max_message_size)
         self._longest = min(size for size in sizes if size)
@@ -137,7 +140,7 @@ class WebSocket:
             self._rest = data
             if len(data) > _EARLY:
                 self._drop("frames before the handshake was answered")
-        elif self.phase is Phase.CLOSING:
+        elif self.phase is Phase.CLOSING and self._machine is not None:
             self._run_machine(data)
 
     def _receive_frames(self, data: bytes) -> None:
@@ -169,7 +172,7 @@ class WebSocket:
         try:
             message = payload.decode("utf-8")
         except UnicodeDecodeError:
-            self.close(INVALID_PAYLOAD, "text message is not UTF-8")
+            self.failed(INVALID_PAYLOAD, "text message is not UTF-8")
             return False
         self._exchange.receive_message(message)
         return True
@@ -178,24 +181,13 @@ class WebSocket:
         """Let autobahn read `data`, and take back what it leaves once it is between messages."""
         machine = self._the_machine()
         machine.feed(data)
-        if machine.state == machine.STATE_CLOSING and self.phase is Phase.OPEN:
-            code = machine.localCloseCode or NORMAL
-            reason = (machine.localCloseReason or b"").decode("utf-8", "replace")
-            self._log_failure(code, reason)
-            self._begin_closing(code, reason)
-        elif self.phase is Phase.OPEN and not machine.occupied:
+        if self.phase is Phase.OPEN and not machine.occupied:
             self._rest, machine.data = machine.data, b""
 
     def _the_machine(self) -> Machine:
         if self._machine is None:
             self._machine = Machine(self, self._limits)
         return self._machine
-
-    def _log_failure(self, code: int, reason: str) -> None:
-        option = ""
-        if code == TOO_BIG:
-            option = " (--websocket-max-message-size, --websocket-max-frame-size)"
-        logger.info("WebSocket %s: closed %d, %s%s", self._head.target, code, reason, option)
 
     # -- what autobahn's machine says --
 
@@ -208,6 +200,22 @@ class WebSocket:
         """Send a frame of the machine's."""
         self._port.write(data)
 
+    def failed(self, code: int, reason: str) -> None:
+        """Fail the connection: a close frame, the end of our side, and deaf ears."""
+        if self.phase is not Phase.OPEN:  # it is being closed: this is the end of that
+            self._over()
+            self._port.close()
+            return
+        option = ""
+        if code == TOO_BIG:
+            option = " (--websocket-max-message-size, --websocket-max-frame-size)"
+        logger.info("WebSocket %s: closed %d, %s%s", self._head.target, code, reason, option)
+        text = reason.encode("utf-8")[:_LONGEST_REASON]
+        self._port.write(_header(_CLOSE, len(text) + 2) + struct.pack("!H", code) + text)
+        self._machine = None
+        self._begin_closing(code, reason)
+        self._port.shut()
+
     def ended(self, code: int | None, reason: str | None) -> None:
         """The closing handshake is complete; the server closes first (RFC 6455 section 7.1.1)."""
         if self.phase is Phase.OPEN:
@@ -218,7 +226,10 @@ class WebSocket:
     # -- what the exchange asks for --
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
-        """Answer 101. Raises `ValueError` when the application's headers cannot be sent."""
+        """Answer 101; `catch_up` has to follow.
+
+        Raises `ValueError`, with nothing sent, when the application's headers cannot be sent.
+        """
         key = self._head.values(b"sec-websocket-key")[0]
         digest = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
         lines = [
@@ -231,6 +242,9 @@ class WebSocket:
         self._port.write(encode_switch(lines, headers, self._port.identity()))
         self.phase = Phase.OPEN
         self._watch(self._port.now())
+
+    def catch_up(self) -> None:
+        """See to what has waited for the answer: that we are leaving, or what came early."""
         if self._port.draining:
             self.drain()
         elif self._rest:
@@ -238,9 +252,12 @@ class WebSocket:
             self._receive_frames(early)
 
     def deny(self, status: int, headers: Headers, body: bytes, *, more: bool) -> None:
-        """Answer the handshake with an HTTP response. Raises `ValueError` if it is wrong."""
-        self._response = Response()
-        head = self._response.start(
+        """Answer the handshake with an HTTP response.
+
+        Raises `ValueError`, with nothing sent, if it is wrong.
+        """
+        response = Response()
+        head = response.start(
             self._head,
             status,
             headers,
@@ -248,16 +265,19 @@ class WebSocket:
             identity=self._port.identity(),
             close=True,
         )
+        piece = response.body(body, more=more)
+        self._response = response
         self.phase = Phase.DENYING
         self.deadline = math.inf
         self._rest = b""
-        self._port.write(head)
-        self.deny_further(body, more=more)
+        self._send_denial(head + piece, more=more)
 
     def deny_further(self, body: bytes, *, more: bool) -> None:
-        """Send a further piece of the response that denies the handshake."""
-        if self._response is not None:
-            self._port.write(self._response.body(body, more=more))
+        """Send a further piece of the response. Raises `ValueError` if it is too much."""
+        self._send_denial(self._response.body(body, more=more), more=more)
+
+    def _send_denial(self, data: bytes, *, more: bool) -> None:
+        self._port.write(data)
         if not more:
             self._over()
             self._port.close()
@@ -311,22 +331,33 @@ class WebSocket:
 
     def expire(self, now: float) -> None:
         """Act on the deadline, which has passed."""
-        limits = self._limits
         if self.phase is Phase.CONNECTING:
             self.deadline = math.inf
             self._exchange.expire()
-        elif self.phase is Phase.CLOSING:
-            self.abort()
         elif self.phase is Phase.OPEN:
-            if 0 <= limits.websocket_timeout <= now - self._born:
-                self.close(NORMAL, "")
-            elif self._pinged and 0 < limits.ping_timeout <= now - self._pinged:
-                self._drop("ping timeout (--ping-timeout)")
-            else:
-                if not self._pinged and 0 < limits.ping_interval <= now - self._heard:
-                    self._pinged = now
-                    self._port.write(_PING)
-                self._watch(now)
+            self._expire_open(now)
+        elif self.phase is Phase.CLOSING and self._port.congested:
+            # Our close frame waits behind messages that are being taken: --write-timeout watches.
+            self.deadline = now + CLOSE_TIMEOUT
+        else:
+            self.abort()
+
+    def _expire_open(self, now: float) -> None:
+        limits = self._limits
+        if 0 <= limits.websocket_timeout <= now - self._born:
+            self.close(NORMAL, "")
+            return
+        if self._exchange.paused or self._port.congested:
+            # Its pong would wait behind unread messages, or our ping behind unsent ones: silence
+            # says nothing about the peer.
+            self._heard, self._pinged = now, 0.0
+        if self._pinged and 0 < limits.ping_timeout <= now - self._pinged:
+            self._drop("ping timeout (--ping-timeout)")
+            return
+        if not self._pinged and 0 < limits.ping_interval <= now - self._heard:
+            self._pinged = now
+            self._port.write(_PING)
+        self._watch(now)
 
     def _watch(self, now: float) -> None:
         """Set the deadline of an open connection."""

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, unexpected
+from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, as_bytes, unexpected
 from daphne_supervisor.worker.scope import subprotocols, websocket_scope
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ logger = logging.getLogger("daphne_supervisor.worker")
 HIGH_WATER = 1_048_576
 _ABNORMAL, _INTERNAL_ERROR = 1006, 1011
 _FORBIDDEN = 403
+#: The close codes that may be sent: those that RFC 6455 section 7.4.1 and the IANA registry define
+#: for it, those registered by libraries, and private ones.
+_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
 
 class WebSocketExchange(Exchange):
@@ -44,9 +47,9 @@ class WebSocketExchange(Exchange):
         "_denial",
         "_head",
         "_messages",
-        "_paused",
         "_queued",
         "_state",
+        "paused",
     )
 
     kind = "websocket"
@@ -59,7 +62,7 @@ class WebSocketExchange(Exchange):
         self._head = head
         self._messages: deque[Message] = deque()
         self._queued = 0
-        self._paused = False
+        self.paused = False  # too much waits for the application
         self._connected = False  # the application has had websocket.connect
         self._close_code = 0
         self._close_reason = ""
@@ -79,8 +82,8 @@ class WebSocketExchange(Exchange):
         """Take a message from the client; stop reading when too much waits."""
         self._messages.append(message)
         self._queued += len(message)
-        if not self._paused and self._full:
-            self._paused = True
+        if not self.paused and self._full:
+            self.paused = True
             self._connection.pause_reading()
         self.wake()
 
@@ -98,8 +101,8 @@ class WebSocketExchange(Exchange):
         if self._state is _OPEN:
             self._log("WSDISCONNECT")
         self._state = _CLOSED
-        if self._paused:
-            self._paused = False
+        if self.paused:
+            self.paused = False
             self._connection.resume_reading()
         self.leave()
 
@@ -134,8 +137,8 @@ class WebSocketExchange(Exchange):
             await self.wait()
         message = self._messages.popleft()
         self._queued -= len(message)
-        if self._paused and not self._full:
-            self._paused = False
+        if self.paused and not self._full:
+            self.paused = False
             self._connection.resume_reading()
         key = "text" if isinstance(message, str) else "bytes"
         return {"type": "websocket.receive", key: message}
@@ -163,9 +166,10 @@ class WebSocketExchange(Exchange):
         if subprotocol is not None and subprotocol not in subprotocols(self._head):
             error = f"subprotocol {subprotocol!r} was not offered by the client"
             raise ValueError(error)
+        self._codec.accept(subprotocol, list(message.get("headers", ())))
         self._state = _OPEN
         self._log("WSCONNECT")
-        self._codec.accept(subprotocol, list(message.get("headers", ())))
+        self._codec.catch_up()
 
     def _reject(self, message: dict[str, Any]) -> None:  # noqa: ARG002 - code and reason have no place
         self._deny_plainly(_FORBIDDEN)
@@ -186,7 +190,7 @@ class WebSocketExchange(Exchange):
     def _send_denial(self, message: dict[str, Any]) -> None:
         more = message.get("more_body", False)
         status, headers = self._denial
-        self._codec.deny(status, headers, message.get("body", b""), more=more)
+        self._codec.deny(status, headers, as_bytes(message.get("body", b"")), more=more)
         self._state = _DENYING
         self._log("WSREJECT")
         if not more:
@@ -194,7 +198,7 @@ class WebSocketExchange(Exchange):
 
     def _send_more_denial(self, message: dict[str, Any]) -> None:
         more = message.get("more_body", False)
-        self._codec.deny_further(message.get("body", b""), more=more)
+        self._codec.deny_further(as_bytes(message.get("body", b"")), more=more)
         if not more:
             self.closed(_ABNORMAL, "")
 
@@ -206,12 +210,15 @@ class WebSocketExchange(Exchange):
         if text is not None:
             self._codec.send(text.encode("utf-8"), text=True)
         else:
-            self._codec.send(data, text=False)  # type: ignore[arg-type]
+            self._codec.send(as_bytes(data), text=False)
 
     def _close(self, message: dict[str, Any]) -> None:
         code, reason = message.get("code", 1000), message.get("reason") or ""
         if code is None:
             code = 1000
+        if code not in _CODES:
+            error = f"close code {code!r} may not be sent (RFC 6455 section 7.4)"
+            raise ValueError(error)
         self._codec.close(code, reason)
 
     # -- the end --

@@ -31,11 +31,13 @@ def test_the_readme_s_tables_are_those_of_the_code() -> None:
 
 def test_links_between_documents_lead_somewhere() -> None:
     """Every relative link in a Markdown file of ours points to a file that exists."""
-    broken = []
-    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-            if not (document.parent / target).exists():
-                broken.append(f"{document.name}: {target}")
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md")]
+    broken = [
+        f"{document.name}: {target}"
+        for document in documents
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+        if not (document.parent / target).exists()
+    ]
     assert broken == []
 
 

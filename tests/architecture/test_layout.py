@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,19 @@ def test_no_test_patches_the_world(path: Path) -> None:
     assert not {name for name in names if "mock.patch" in name}
     patched = {what for called, what in _calls(path) if called.endswith("monkeypatch.setattr")}
     assert not {what for what in patched if what.strip("\"'").partition(".")[0] in WORLD}
+
+
+def _tools(path: Path) -> set[str]:
+    """Return the programs that the file at `path` asks for, as `program:package`."""
+    return {
+        ":".join(ast.literal_eval(argument) for argument in node.args)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "tool"
+    }
+
+
+def test_the_packages_of_every_program_are_installed() -> None:
+    """What a test runs and what `.ci/packages` installs is the same list."""
+    listed = re.search(r'needed="(.*?)"', (ROOT / ".ci" / "packages").read_text(), re.DOTALL)
+    assert listed is not None
+    assert set().union(*(_tools(path) for path in SOURCES)) == set(listed.group(1).split())

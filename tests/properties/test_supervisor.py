@@ -76,9 +76,12 @@ class CheckedWorld(World):
         deadline = supervisor.deadline()
         assert deadline is None or deadline > self.now, "a deadline has passed unheeded"
         assert supervisor.step([], self.now) == [], "reconciling twice is not the same as once"
+        serving = roster.who(WorkerState.READY, WorkerState.STARTING)
+        leaving = [worker for worker in roster.workers.values() if worker not in serving]
+        assert all(worker.fate is not None for worker in leaving), "nobody knows why it leaves"
         if supervisor._stop is None:
-            serving = roster.who(WorkerState.READY, WorkerState.STARTING)
-            assert len(serving) <= roster.target + SURGE, "more workers than were asked for"
+            surge = 0 if supervisor.rollout.state is RolloutState.HELD else SURGE
+            assert len(serving) <= roster.target + surge, "more workers than were asked for"
             assert self._ready() <= roster.target
 
     def _ready(self) -> int:

@@ -6,8 +6,12 @@ import asyncio
 import hashlib
 import json
 import os
+import threading
 import time
+from collections import defaultdict
 from typing import Any
+
+from asgiref.sync import sync_to_async
 
 __all__ = ["echo", "hello", "legacy", "not_callable", "probe"]
 
@@ -75,12 +79,19 @@ def legacy(scope: Scope) -> Any:
     return answer
 
 
+def _work(seconds: float) -> int:
+    """Take a while, as synchronous code of Django's does, and return the thread."""
+    time.sleep(seconds)
+    return threading.get_native_id()
+
+
 class Probe:
     """An application with a path for each question a test asks. It has a lifespan with state."""
 
     def __init__(self) -> None:
         """Remember nothing yet."""
-        self.events: list[str] = []
+        self.events: defaultdict[bytes, list[str]] = defaultdict(list)
+        self.streamed = 0
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Go to the method that the path names."""
@@ -128,13 +139,28 @@ class Probe:
     async def path_stream(self, scope: Scope, receive: Any, send: Any) -> None:
         """Send as many KiB as the query says, in pieces of 64 KiB."""
         del receive
+        self.streamed = 0
         left = int(scope["query_string"]) * 1024
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while left > 0:
             size = min(left, 65536)
             left -= size
             await send({"type": "http.response.body", "body": b"x" * size, "more_body": True})
+            self.streamed += size
         await send({"type": "http.response.body", "body": b""})
+
+    async def path_streamed(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Answer with the number of bytes that the last stream was able to send."""
+        del scope, receive
+        await respond(send, str(self.streamed).encode())
+
+    async def path_halves(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Send one half of a response, and the other after as many seconds as the query says."""
+        del receive
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one ", "more_body": True})
+        await asyncio.sleep(float(scope["query_string"]))
+        await send({"type": "http.response.body", "body": b"two"})
 
     async def path_deaf(self, scope: Scope, receive: Any, send: Any) -> None:
         """Never read the body and never answer."""
@@ -142,18 +168,42 @@ class Probe:
         await asyncio.Event().wait()
 
     async def path_wait(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Wait until the client leaves, and remember what was heard."""
-        del scope, send
+        """Wait until the client leaves; remember, under the query, what was heard."""
+        del send
         while True:
             event = await receive()
-            self.events.append(event["type"])
+            self.events[scope["query_string"]].append(event["type"])
             if event["type"] == "http.disconnect":
                 return
 
+    async def path_insist(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Wait until the client leaves, send all the same; remember, under the query, the error."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        try:
+            await hello(scope, receive, send)
+        except OSError as error:
+            self.events[scope["query_string"]].append(type(error).__name__)
+            raise
+
     async def path_events(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Answer with what the waiting ones have heard."""
-        del scope, receive
-        await respond(send, json.dumps(self.events).encode())
+        """Answer with what is remembered under the query."""
+        del receive
+        await respond(send, json.dumps(self.events[scope["query_string"]]).encode())
+
+    async def path_status(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Answer, without a look at the body, with the status and the text that the query says."""
+        del receive
+        status, _, text = scope["query_string"].partition(b"-")
+        await respond(send, text, int(status))
+
+    async def path_threads(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Run synchronous code twice for as many seconds as the query says; say on which thread."""
+        del receive
+        used = [
+            await sync_to_async(_work)(float(scope["query_string"] or 0.0)) for _ in ("one", "two")
+        ]
+        await respond(send, json.dumps(used).encode())
 
     async def path_slow(self, scope: Scope, receive: Any, send: Any) -> None:
         """Answer after as many seconds as the query says."""

@@ -29,6 +29,9 @@ ROOT = Path(__file__).parents[2]
 #: The module of applications that tests serve, as `module:attribute` wants it.
 APPS = "tests.support.apps"
 
+PATIENCE = 20.0
+"""Seconds that a process gets to leave. Far more than any of them needs."""
+
 _PORT = re.compile(r"Listening on TCP address (\S+):(\d+)")
 
 
@@ -86,6 +89,7 @@ class Daphne:
         self._pass_fds = pass_fds
         self._patience = patience
         self._said: list[str] = []
+        self._seen: list[psutil.Process] = []
 
     def __enter__(self) -> Self:
         """Start, and wait for READY=1."""
@@ -124,7 +128,7 @@ class Daphne:
             sys.stderr.write(f"--- log of the master\n{self.final_log}")
 
     def _end(self) -> None:
-        family = [self.process.pid, *self.worker_pids()]
+        self.workers()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)
             try:
@@ -132,8 +136,9 @@ class Daphne:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for pid in family[1:]:
-            _kill(pid)
+        for worker in self._seen:  # whoever has outlived the master
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
         self.final_log = self.log()
         self._notify.close()
         self._directory.cleanup()
@@ -191,12 +196,18 @@ class Daphne:
         """Where a client finds it."""
         return f"http://127.0.0.1:{self.port}"
 
-    def worker_pids(self) -> list[int]:
-        """The process ids of its present children."""
+    def workers(self) -> list[psutil.Process]:
+        """Its present children, the leaving ones too, none when the master is gone."""
         try:
-            return sorted(child.pid for child in psutil.Process(self.process.pid).children())
+            present = psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
             return []
+        self._seen += [worker for worker in present if worker not in self._seen]
+        return present
+
+    def worker_pids(self) -> list[int]:
+        """The process ids of its present children."""
+        return sorted(worker.pid for worker in self.workers())
 
     def signal(self, number: signal.Signals) -> None:
         """Send the master a signal."""
@@ -209,7 +220,20 @@ class Daphne:
         said = self.wait(lambda said: "READY=1" in said.splitlines())
         return said.partition("STATUS=")[2]
 
+    def settle(self, count: int) -> None:
+        """Wait until no more than `count` workers are left: whoever has to leave has left."""
+        for _ in range(100):
+            workers = self.workers()
+            if len(workers) <= count:
+                return
+            psutil.wait_procs(workers, PATIENCE / 100)
+        message = f"more than {count} workers are left: {workers}"
+        raise AssertionError(message)
 
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    def replace_all(self) -> None:
+        """Reload, and wait until every worker from before has left."""
+        before = self.workers()
+        said = self.reload()
+        assert "reload done" in said, said
+        _, left = psutil.wait_procs(before, PATIENCE)
+        assert left == [], "still there after a reload"

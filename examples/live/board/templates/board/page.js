@@ -42,8 +42,9 @@ function openSocket() {
   const address = new URL("ws/echo/", new URL(urls.page, location.href));
   address.protocol = address.protocol.replace("http", "ws");
   socket = new WebSocket(address);
+  socket.onopen = () => { socket.onclose = loseSocket; };
   socket.onmessage = ({ data }) => hearEcho(JSON.parse(data));
-  socket.onclose = loseSocket;
+  socket.onclose = () => reopenSocket("not connected");
 }
 
 function hearEcho({ type, worker, content }) {
@@ -59,10 +60,14 @@ function hearEcho({ type, worker, content }) {
 }
 
 function loseSocket({ code, reason }) {
-  const delay = retryDelay(echoFailures++);
   find("echo-send").disabled = true;
   find("echo-close").textContent = `${code} ${reason || CLOSE_WORDS[code] || ""}`;
-  showState("echo-state", "closed", `closed, back in ${(delay / 1000).toFixed(1)} s`);
+  reopenSocket("closed");
+}
+
+function reopenSocket(words) {
+  const delay = retryDelay(echoFailures++);
+  showState("echo-state", "closed", `${words}, again in ${(delay / 1000).toFixed(1)} s`);
   setTimeout(openSocket, delay);
 }
 

@@ -1,0 +1,504 @@
+"""The decisions, one story each, played in a simulated world."""
+
+from __future__ import annotations
+
+import pytest
+
+from daphne_supervisor.errors import ExitCode
+from daphne_supervisor.master.model import (
+    Abort,
+    Action,
+    Announce,
+    CloseListeners,
+    Command,
+    Drain,
+    Exited,
+    Garbled,
+    Halt,
+    Kill,
+    Milestone,
+    Quit,
+    Remark,
+    Reopen,
+    Severity,
+    Spawn,
+    WorkerState,
+)
+from daphne_supervisor.master.policy import Patience
+from daphne_supervisor.master.supervisor import Supervisor
+from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready
+from tests.support.world import Temper, World
+
+PATIENCE = Patience(boot=60, heartbeat=30, graceful=25)
+
+
+def started(target: int = 2) -> World:
+    """Return a world in which the first generation is ready."""
+    world = World(Supervisor(target, PATIENCE))
+    world.advance(1)
+    world.history.clear()
+    return world
+
+
+def slots(actions: list[Action], kind: type[Action]) -> list[int]:
+    """Return the slots that actions of one kind are for, in order."""
+    return [each.name.slot for each in actions if isinstance(each, kind)]  # type: ignore[union-attr]
+
+
+def milestones(actions: list[Action]) -> list[Milestone]:
+    """Return the milestones that were announced."""
+    return [each.milestone for each in actions if isinstance(each, Announce) and each.milestone]
+
+
+def remarks(actions: list[Action], severity: Severity) -> list[str]:
+    """Return what was remarked with this severity."""
+    return [each.why for each in actions if isinstance(each, Remark) and each.severity is severity]
+
+
+# The start
+
+
+def test_ready_is_announced_when_everybody_is() -> None:
+    """One worker of two is not enough to call the service up."""
+    world = World(Supervisor(2, PATIENCE))
+    world.turn()
+    assert world.supervisor.status == "0/2 workers ready, generation 1"
+    world.says(world.processes[1], Ready())
+    assert milestones(world.turn()) == []
+    world.says(world.processes[2], Ready())
+    assert milestones(world.turn()) == [Milestone.READY]
+    assert world.supervisor.status == "2/2 workers ready, generation 1"
+
+
+def test_broken_code_at_the_start_ends_the_master() -> None:
+    """One line says why, one traceback shows where, and the exit code is 3 with any count."""
+    world = World(Supervisor(4, PATIENCE))
+    world.temper = Temper.BROKEN
+    done = world.advance(10)
+    assert remarks(done, Severity.CRITICAL) == ["no such module"]
+    assert [each.detail for each in done if isinstance(each, Remark) and each.detail] == [
+        "Traceback ..."
+    ]
+    assert world.halt == Halt(ExitCode.BOOT_FAILED, "boot failed: no such module")
+    assert slots(done, Spawn) == [1, 2, 3, 4]
+    assert world.supervisor.status == "boot failed: no such module"
+
+
+def test_a_reason_is_made_one_line_and_needs_no_traceback() -> None:
+    """A mistake on the command line has a reason only."""
+    world = World(Supervisor(1, PATIENCE))
+    world.turn()
+    world.says(world.processes[1], BootFailed("bad\n  key"))
+    done = world.turn()
+    assert remarks(done, Severity.CRITICAL) == ["bad key"]
+    assert remarks(done, Severity.ERROR) == []
+
+
+def test_death_before_ready_at_the_start_ends_the_master() -> None:
+    """A worker that cannot even report is described by how it died."""
+    world = World(Supervisor(2, PATIENCE))
+    world.temper = Temper.DYING
+    done = world.advance(10)
+    assert remarks(done, Severity.CRITICAL) == ["worker 1 died before it was ready: exit code 1"]
+    assert world.halt is not None
+    assert world.halt.code == ExitCode.BOOT_FAILED
+
+
+def test_a_hang_at_the_start_ends_the_master() -> None:
+    """The boot timeout is a failure to boot, not a reason to start another one."""
+    world = World(Supervisor(2, PATIENCE))
+    world.temper = Temper.HANGING
+    done = world.advance(70)
+    assert slots(done, Spawn) == [1, 2]
+    assert slots(done, Abort) == [1, 2]
+    assert remarks(done, Severity.CRITICAL) == [
+        "worker 1 was not ready within 60 s (--boot-timeout)"
+    ]
+    assert world.halt is not None
+
+
+def test_a_failure_after_the_first_ready_worker_is_a_crash() -> None:
+    """Once the code has proved to boot, the master never gives up."""
+    world = World(Supervisor(2, PATIENCE))
+    world.turn()
+    world.says(world.processes[1], Ready())
+    world.turn()
+    world.ends(world.processes[2], "exit code 1")
+    world.turn()
+    world.advance(5)
+    assert world.halt is None
+    assert world.supervisor.status == "2/2 workers ready, generation 1"
+
+
+# Crashes
+
+
+@pytest.mark.parametrize("how", ["signal SIGKILL", "exit code 0"])
+def test_a_crashed_worker_is_replaced_at_once_in_its_slot(how: str) -> None:
+    """Any end that nobody asked for is a crash, a clean exit too."""
+    world = started()
+    world.ends(world.processes[1], how)
+    done = world.turn()
+    assert slots(done, Spawn) == [1]
+    (line,) = remarks(done, Severity.ERROR)
+    assert line == f"gone, {how} after 1.0 s: crashed"
+
+
+def test_a_crash_loop_is_slowed_down() -> None:
+    """The second replacement of a slot waits, and the deadline says until when."""
+    world = started(1)
+    for _ in range(2):
+        world.ends(world.processes[1], "signal SIGSEGV")
+        world.turn()
+        world.turn()
+    assert world.processes == {}
+    assert world.supervisor.deadline() == world.now + 0.5
+    assert slots(world.advance(0.5), Spawn) == [1]
+
+
+def test_a_silent_worker_is_aborted_then_killed_then_replaced() -> None:
+    """A blocked event loop is dumped, ended and replaced, and the log says why."""
+    world = started()
+    world.processes[2].temper = Temper.STUBBORN
+    world.processes[2].blocked = True
+    world.processes[2].beats_at = float("inf")
+    done = world.advance(60)
+    assert slots(done, Abort) == [2]
+    assert slots(done, Kill) == [2]
+    assert slots(done, Spawn) == [2]
+    (abort,) = [each for each in done if isinstance(each, Abort)]
+    assert abort.why == "sent no heartbeat for 30 s (--worker-timeout): its event loop is blocked"
+
+
+def test_heartbeats_are_kept() -> None:
+    """The last figures of a worker are at hand."""
+    world = started(1)
+    world.says(world.processes[1], Heartbeat(requests=9))
+    world.turn()
+    assert world.supervisor.roster.workers[1].figures == Heartbeat(requests=9)
+
+
+def test_a_worker_that_writes_nonsense_is_killed() -> None:
+    """It is the worker that suffers, once, and not the master."""
+    world = started()
+    world.post(Garbled(1, "not JSON"), Garbled(1, "not JSON"))
+    done = world.turn()
+    assert slots(done, Kill) == [1]
+    assert slots(world.turn(), Spawn) == [1]
+
+
+def test_a_worker_that_speaks_out_of_turn_is_killed() -> None:
+    """Saying twice that one is ready is as mad as nonsense."""
+    world = started()
+    world.says(world.processes[1], Ready())
+    done = world.turn()
+    assert slots(done, Kill) == [1]
+    assert "out of turn" in next(each.why for each in done if isinstance(each, Kill))
+
+
+def test_the_dead_are_given_no_orders() -> None:
+    """A worker whose last words and death arrive together is only buried."""
+    world = started()
+    world.post(Garbled(1, "not JSON"))
+    world.ends(world.processes[1], "exit code 1")
+    done = world.turn()
+    assert slots(done, Kill) == []
+    assert slots(done, Spawn) == [1]
+
+
+def test_a_worker_that_drains_by_itself_is_replaced_as_planned() -> None:
+    """Somebody else asked it to leave, and it said so."""
+    world = started()
+    world.says(world.processes[1], Draining("SIGTERM"))
+    done = world.turn()
+    assert slots(done, Spawn) == [3]
+    world.ends(world.processes[1], "exit code 0")
+    done = world.turn()
+    assert remarks(done, Severity.ERROR) == []
+    assert "gone, exit code 0 after 1.0 s: SIGTERM" in remarks(done, Severity.INFO)
+
+
+# Reload
+
+
+def test_a_reload_replaces_one_by_one_and_new_before_old() -> None:
+    """There is one worker above the target, and never one below it."""
+    world = started()
+    world.post(Command.RELOAD)
+    done = world.advance(5)
+    order = [(type(each), each.name.slot) for each in done if isinstance(each, Spawn | Drain)]
+    assert order == [(Spawn, 3), (Drain, 1), (Spawn, 4), (Drain, 2)]
+    assert milestones(done) == [Milestone.RELOADING, Milestone.READY]
+    assert world.supervisor.status == "2/2 workers ready, generation 2; reload done"
+
+
+def test_broken_new_code_leaves_the_old_workers() -> None:
+    """The reload is over, and failed; nothing was taken away; the log and the status say why."""
+    world = started()
+    world.temper = Temper.BROKEN
+    world.post(Command.RELOAD)
+    done = world.advance(100)
+    assert slots(done, Drain) == []
+    assert slots(done, Spawn) == [3]
+    assert milestones(done) == [Milestone.RELOADING, Milestone.READY]
+    assert len(remarks(done, Severity.ERROR)) == 2
+    status = "2/2 workers ready, generation 1; reload failed: no such module"
+    assert world.supervisor.status == status
+
+
+def test_hanging_new_code_leaves_the_old_workers() -> None:
+    """A hang in the boot is found by its own timeout, and started once."""
+    world = started()
+    world.temper = Temper.HANGING
+    world.post(Command.RELOAD)
+    done = world.advance(200)
+    assert slots(done, Spawn) == [3]
+    assert slots(done, Abort) == [3]
+    assert "reload failed: worker 3 was not ready within 60 s" in world.supervisor.status
+
+
+def test_the_next_reload_tries_again() -> None:
+    """A held reload is taken up by the next one, with whatever code is there by then."""
+    world = started()
+    world.temper = Temper.BROKEN
+    world.post(Command.RELOAD)
+    world.advance(100)
+    world.temper = Temper.GOOD
+    world.post(Command.RELOAD)
+    world.advance(5)
+    assert world.supervisor.status == "2/2 workers ready, generation 3; reload done"
+
+
+def test_a_second_reload_does_not_wait_for_a_hanging_first() -> None:
+    """Fixed code is started at once; who boots the bad code is sent away."""
+    world = started()
+    world.temper = Temper.HANGING
+    world.post(Command.RELOAD)
+    world.advance(5)
+    world.temper = Temper.GOOD
+    world.post(Command.RELOAD)
+    done = world.advance(5)
+    assert slots(done, Drain)[0] == 3
+    assert world.supervisor.status == "2/2 workers ready, generation 3; reload done"
+
+
+def test_a_failure_of_an_older_generation_holds_nothing() -> None:
+    """A reload is not judged by code that it has just replaced."""
+    world = started()
+    world.post(Command.RELOAD)
+    world.turn()
+    world.post(Command.RELOAD)
+    world.says(world.processes[3], BootFailed("old news"))
+    world.turn()
+    world.advance(5)
+    assert world.supervisor.status == "2/2 workers ready, generation 3; reload done"
+
+
+def test_a_failure_of_a_worker_that_was_sent_away_counts_for_nothing() -> None:
+    """It was leaving anyway."""
+    world = started()
+    world.processes[1].temper = Temper.STUBBORN
+    world.says(world.processes[1], Draining("somebody asked"))
+    world.turn()
+    world.says(world.processes[1], BootFailed("late"))
+    assert remarks(world.turn(), Severity.ERROR) == []
+
+
+def test_crashes_during_a_held_reload_back_off_and_show_the_traceback_once() -> None:
+    """The slot is tried again with growing pauses, and the log does not fill up with stacks."""
+    world = started()
+    world.temper = Temper.BROKEN
+    world.post(Command.RELOAD)
+    world.advance(5)
+    world.history.clear()
+    world.ends(world.processes[1], "signal SIGKILL")
+    done = world.advance(60)
+    assert 3 <= len(slots(done, Spawn)) <= 8
+    assert set(slots(done, Spawn)) == {1}
+    assert [each for each in done if isinstance(each, Remark) and each.detail] == []
+    world.temper = Temper.GOOD
+    world.advance(40)
+    assert world.supervisor.status.startswith("2/2 workers ready, generation 1; reload failed")
+
+
+def test_a_reload_before_anybody_is_ready_starts_anew() -> None:
+    """The new code is what comes up, and the service manager hears of one start."""
+    world = World(Supervisor(2, PATIENCE))
+    world.turn()
+    world.post(Command.RELOAD)
+    done = world.advance(5)
+    assert milestones(done) == [Milestone.READY]
+    assert world.supervisor.status == "2/2 workers ready, generation 2; reload done"
+
+
+def test_a_ready_that_crosses_the_order_to_drain_is_normal() -> None:
+    """The worker drains all the same."""
+    world = World(Supervisor(1, PATIENCE))
+    world.temper = Temper.STUBBORN
+    world.turn()
+    world.post(Command.RELOAD)
+    world.turn()
+    world.says(world.processes[1], Ready())
+    world.turn()
+    assert world.supervisor.roster.workers[1].state is WorkerState.DRAINING
+
+
+# Scaling
+
+
+def test_more_and_fewer() -> None:
+    """The target moves by one, never below one, and survives a reload."""
+    world = started()
+    world.post(Command.MORE)
+    world.advance(1)
+    assert world.supervisor.status == "3/3 workers ready, generation 1"
+    world.post(Command.RELOAD)
+    world.advance(5)
+    assert world.supervisor.status == "3/3 workers ready, generation 2; reload done"
+    world.post(Command.FEWER, Command.FEWER, Command.FEWER)
+    world.advance(5)
+    assert world.supervisor.status == "1/1 workers ready, generation 2; reload done"
+
+
+def test_who_boots_for_nothing_is_sent_away() -> None:
+    """More and fewer in quick succession do not wait for a boot nobody needs."""
+    world = started()
+    world.post(Command.MORE)
+    world.turn()
+    world.post(Command.FEWER)
+    assert slots(world.turn(), Drain) == [3]
+
+
+# Logs
+
+
+def test_reopen_reaches_everybody_now_or_when_ready() -> None:
+    """A worker that boots could not understand the signal yet, and gets it later."""
+    world = started()
+    world.post(Command.MORE)
+    world.turn()
+    world.post(Command.REOPEN)
+    done = world.turn()
+    names = [each.name for each in done if isinstance(each, Reopen)]
+    assert [name and name.slot for name in names] == [None, 1, 2]
+    later = [each.name for each in world.advance(1) if isinstance(each, Reopen)]
+    assert [name and name.slot for name in later] == [3]
+
+
+# The stop
+
+
+def test_stop_drains_and_halts_when_all_are_buried() -> None:
+    """Listeners are given up first; the code is 0; the deadline is none."""
+    world = started()
+    world.post(Command.DRAIN)
+    done = world.advance(5)
+    kinds = [type(each) for each in done if isinstance(each, CloseListeners | Drain | Halt)]
+    assert kinds == [CloseListeners, Drain, Drain, Halt]
+    assert milestones(done) == [Milestone.STOPPING]
+    assert world.halt is not None
+    assert world.halt.code == ExitCode.STOPPED
+    assert world.supervisor.deadline() is None
+    assert world.supervisor.status == "draining"
+
+
+@pytest.mark.parametrize("second", [Command.DRAIN, Command.INTERRUPT, Command.QUIT])
+def test_the_second_stop_means_now(second: Command) -> None:
+    """Whoever asks twice does not wait for anybody's requests."""
+    world = started()
+    world.temper = Temper.SLOW
+    world.post(Command.RELOAD)
+    world.turn()
+    world.post(Command.INTERRUPT)
+    world.turn()
+    world.post(second)
+    done = world.turn()
+    assert slots(done, Quit) == [1, 2]
+    assert slots(done, Drain) == []
+    world.advance(1)
+    assert world.halt is not None
+
+
+def test_quit_kills_who_boots_and_who_does_not_listen() -> None:
+    """A booting worker is killed at once, a deaf one after a few seconds."""
+    world = started()
+    world.processes[1].temper = Temper.STUBBORN
+    world.post(Command.MORE)
+    world.turn()
+    world.post(Command.QUIT)
+    done = world.turn()
+    assert slots(done, Kill) == [3]
+    assert slots(done, Quit) == [1, 2]
+    later = world.advance(10)
+    assert slots(later, Kill) == [1]
+    assert world.halt is not None
+
+
+def test_a_worker_that_overstays_its_drain_is_dumped_and_killed() -> None:
+    """The graceful timeout is kept by the master too."""
+    world = started(1)
+    world.processes[1].temper = Temper.STUBBORN
+    world.post(Command.DRAIN)
+    done = world.advance(60)
+    assert slots(done, Abort) == [1]
+    assert slots(done, Kill) == [1]
+    assert "--graceful-timeout 25" in next(each.why for each in done if isinstance(each, Abort))
+    assert world.halt is not None
+    assert world.halt.code == ExitCode.STOPPED
+
+
+def test_stop_comes_before_a_reload() -> None:
+    """A reload in progress is given up, and what is asked for during the stop is not done."""
+    world = started()
+    world.post(Command.RELOAD)
+    world.turn()
+    world.post(Command.DRAIN, Command.RELOAD, Command.MORE)
+    done = world.turn()
+    assert slots(done, Spawn) == []
+    assert sorted(slots(done, Drain)) == [1, 2, 3]
+    assert sum("nothing comes of" in line for line in remarks(done, Severity.INFO)) == 2
+    world.advance(5)
+    assert world.halt is not None
+
+
+def test_boot_failures_during_the_stop_are_no_news() -> None:
+    """The master is leaving with code 0 already."""
+    world = World(Supervisor(2, PATIENCE))
+    world.turn()
+    world.post(Command.DRAIN)
+    world.says(world.processes[1], BootFailed("too late"))
+    assert remarks(world.turn(), Severity.CRITICAL) == []
+    world.advance(10)
+    assert world.halt == Halt(ExitCode.STOPPED, "the master was asked to stop")
+
+
+# Time
+
+
+def test_a_paused_master_forgives() -> None:
+    """After a suspended machine nobody is called silent for what the master slept through."""
+    world = started(1)
+    world.temper = Temper.SLOW
+    world.processes[1].beats_at = float("inf")
+    world.pause(1000)
+    done = world.turn()
+    assert slots(done, Abort) == []
+    assert any("late" in line for line in remarks(done, Severity.WARNING))
+    assert slots(world.advance(29), Abort) == []
+    assert slots(world.advance(2), Abort) == [1]
+
+
+def test_all_news_are_heard_before_anybody_is_judged() -> None:
+    """A heartbeat that waits behind another event is in time."""
+    world = started(1)
+    world.now += 30.5
+    world.post(Command.REOPEN)
+    world.says(world.processes[1], Heartbeat())
+    assert slots(world.turn(), Abort) == []
+
+
+def test_an_unknown_slot_is_a_bug() -> None:
+    """News of somebody who was never spawned raises."""
+    world = started(1)
+    with pytest.raises(KeyError):
+        world.supervisor.step([Exited(9, "exit code 0")], world.now)
