@@ -110,9 +110,9 @@ def encode(report: Report) -> bytes:
 
 def _decode(line: bytes) -> Report:
     body = json.loads(line)
-    kind = _KINDS[body.pop("kind")]
-    if body.keys() != _FIELDS[kind]:
-        message = f"report {line!r} has the wrong fields"
+    kind = _KINDS.get(body.pop("kind", "")) if isinstance(body, dict) else None
+    if kind is None or body.keys() != _FIELDS[kind]:
+        message = f"{line!r} is no report"
         raise ValueError(message)
     return kind(**body)
 
@@ -127,7 +127,7 @@ class Decoder:
     def feed(self, data: bytes) -> list[Report]:
         """Return the reports that `data` completes.
 
-        Raises `ValueError` or `KeyError` when a line is no report.
+        Raises `ValueError` when a line is no report.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         return [_decode(line) for line in lines]

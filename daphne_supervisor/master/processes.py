@@ -45,6 +45,7 @@ _FOR_THE_MASTER = (
     signal.SIGHUP,  # as SIGINT, when the terminal goes away; and `pkill -HUP` hits everybody
     signal.SIGTTIN,
     signal.SIGTTOU,
+    signal.SIGUSR2,
     signal.SIGUSR1,  # may arrive before the worker can reopen anything; by default it would kill
 )
 

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from daphne_supervisor.worker.http1 import Http1
 from daphne_supervisor.worker.http_exchange import HttpExchange
 from daphne_supervisor.worker.scope import Peer, address_text
+from daphne_supervisor.worker.threads import CallContexts
 from daphne_supervisor.worker.websocket import WebSocket
 from daphne_supervisor.worker.websocket_exchange import WebSocketExchange
 
@@ -84,6 +85,7 @@ class Connection(Protocol):
         self.shut = self.transport.loseWriteConnection
         self.now = self.service.now
         self.identity = self.service.identity
+        self.contexts = CallContexts(self.service.threads)
         self._codec = Http1(self, self, self.service.config.http)
         self.service.connections.add(self)
         if self.service.draining:
@@ -94,11 +96,8 @@ class Connection(Protocol):
         try:
             self._codec.receive(data)
         except Exception:
-            self._fail()
-
-    def _fail(self) -> None:
-        logger.exception("connection of %s: internal error", self.peer.text)
-        self.transport.abortConnection()
+            logger.exception("connection of %s: internal error", self.peer.text)
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's
         """Tell everyone who waits for this client."""
@@ -216,7 +215,8 @@ class Connection(Protocol):
             if self._codec.deadline <= now:
                 self._codec.expire(now)
         except Exception:
-            self._fail()
+            logger.exception("connection of %s: internal error", self.peer.text)
+            self.transport.abortConnection()
 
     def drain(self) -> None:
         """The worker is leaving."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from daphne_supervisor.worker.service import Service
+    from daphne_supervisor.worker.threads import CallContexts
 
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -44,35 +46,41 @@ def as_bytes(data: Any) -> bytes:
 class Exchange:
     """One application call. Subclasses say what is received, sent, and made of its end."""
 
-    __slots__ = ("__weakref__", "_service", "_task", "_timer", "_waiters", "gone")
+    __slots__ = ("__weakref__", "_contexts", "_service", "_task", "_timer", "_waiters", "gone")
 
     #: What is exchanged, for the log.
     kind = "application call"
 
-    def __init__(self, service: Service) -> None:
-        """Be ready to call the application of `service`."""
+    def __init__(self, service: Service, contexts: CallContexts) -> None:
+        """Be ready to call the application of `service`, in one of `contexts`."""
         self._service = service
+        self._contexts = contexts
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # a set in the order of coming
         self.gone = False  # the client has left: nothing can be sent
 
     def start(self) -> None:
         """Call the application."""
-        self._task = self._service.start(self._run())
+        self._task = self._service.loop.create_task(self._run(), context=self._contexts.begin())
 
     async def _run(self) -> None:
         service = self._service
         service.exchanges.add(self)
         try:
             await service.call(self.scope(), self.receive, self.send)
-        except ClientDisconnected:
+        except ClientDisconnected as error:
+            # The frames may be part of a cycle that holds the application's generators; their
+            # `finally` must run now, not when the collector comes by.
+            traceback.clear_frames(error.__traceback__)
             self.returned()
         except asyncio.CancelledError as error:
             if self.gone:
                 self.returned()
             else:
                 self.failed(error)
+        except GeneratorExit:  # the event loop has ended under it
+            raise
         # SystemExit and its like must not end the worker: they are the application's failure.
         except BaseException as error:
             logger.exception("Exception inside application: %s", self.describe())
@@ -111,11 +119,11 @@ class Exchange:
     async def wait(self) -> None:
         """Wait until `wake` is called."""
         waiter = self._service.loop.create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         finally:  # an application that only looks, and cancels, leaves nothing behind
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]
 
     def wake(self) -> None:
         """Let every waiting `receive` look again."""

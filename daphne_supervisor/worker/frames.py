@@ -117,7 +117,7 @@ class Machine(WebSocketServerProtocol):
         self._owner.write(data)
 
     def _fail_connection(self, code: int, reason: str) -> None:  # type: ignore[override]
-        """The peer broke a rule: nothing it sends is looked at any more (RFC 6455 section 7.1.7)."""
+        """The peer broke a rule: look at nothing more of it (RFC 6455 section 7.1.7)."""
         self.state = self.STATE_CLOSED
         self.failedByMe = True
         self._owner.failed(code, reason)

@@ -26,8 +26,8 @@ _MAX_HOST = 261
 #: through because container networks name their hosts with it.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
-#: Bytes that may stand in a request target: visible ASCII (RFC 3986, lax as every server is).
-_TARGET = re.compile(rb"[!-~]+")
+#: What may stand in a request target: visible ASCII (RFC 3986, lax as every server is), no fragment.
+_TARGET = re.compile(rb"[!\"$-~]+")
 #: 16 bytes in base64: 22 digits and two signs of padding.
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 #: 2^63 has 19 digits: more cannot be a length, and would cost a quadratic `int()`.
@@ -58,37 +58,27 @@ class Head:
     what Daphne-Root-Path said: it speaks to the server, so it is not among `headers`.
     """
 
-    __slots__ = (
-        "chunked",
-        "close",
-        "expects_continue",
-        "headers",
-        "keeps_alive",
-        "length",
-        "method",
-        "path",
-        "query",
-        "raw_path",
-        "root_path",
-        "upgrade",
-        "version",
-        "websocket",
-    )
-
     method: str
     version: str
     path: str
     raw_path: bytes
     query: bytes
-    root_path: bytes | None
     headers: Headers
-    length: int | None
-    chunked: bool
-    close: bool
-    keeps_alive: bool
-    expects_continue: bool
-    upgrade: bool
-    websocket: bool
+    # What most heads do not say stands here, once for all of them.
+    root_path: bytes | None = None
+    length: int | None = None
+    chunked = False
+    close = False
+    keeps_alive = False
+    expects_continue = False
+    upgrade = False
+    websocket = False
+
+    def __init__(self, method: str, version: str) -> None:
+        """Be the head of a request of which nothing else is known yet."""
+        self.method = method
+        self.version = version
+        self.headers = []
 
     @property
     def has_body(self) -> bool:
@@ -131,7 +121,7 @@ def _split_target(head: Head, target: bytes) -> bytes | None:
             raise Refused(400, "request target has no host")
         if not target.startswith(b"/"):
             target = b"/" + target
-    if not _TARGET.fullmatch(target) or b"#" in target:
+    if not _TARGET.fullmatch(target):
         raise Refused(400, "request target has a byte that must be percent-encoded")
     head.raw_path, _, head.query = target.partition(b"?")
     path = head.raw_path.decode("ascii")
@@ -143,72 +133,67 @@ def _tokens(value: bytes) -> list[bytes]:
     return [token.strip(b" \t") for token in value.lower().split(b",")]
 
 
-class _Reader:
-    """Reads the headers that steer the connection, one method each."""
+# The headers that steer the connection, a function each.
 
-    __slots__ = ("head", "hosts", "upgrades")
 
-    def __init__(self, head: Head) -> None:
-        self.head = head
-        self.hosts = 0
-        self.upgrades: list[bytes] = []
+def _host(head: Head, value: bytes) -> None:
+    if not valid_host(value):
+        raise Refused(400, "Host is not a host (RFC 9110 section 7.2)")
+    head.headers.append((b"host", value))
 
-    def host(self, value: bytes) -> None:
-        self.hosts += 1
-        if self.hosts > 1:
-            raise Refused(400, "more than one Host (RFC 9112 section 3.2)")
-        if not valid_host(value):
-            raise Refused(400, "Host is not a host (RFC 9110 section 7.2)")
 
-    def connection(self, value: bytes) -> None:
-        for token in _tokens(value):
-            if token == b"close":
-                self.head.close = True
-            elif token == b"keep-alive":
-                self.head.keeps_alive = True
-            elif token == b"upgrade":
-                self.head.upgrade = True
+def _connection(head: Head, value: bytes) -> None:
+    for token in _tokens(value):
+        if token == b"close":
+            head.close = True
+        elif token == b"keep-alive":
+            head.keeps_alive = True
+        elif token == b"upgrade":
+            head.upgrade = True
+    head.headers.append((b"connection", value))
 
-    def upgrade(self, value: bytes) -> None:
-        self.upgrades += _tokens(value)
 
-    def content_length(self, value: bytes) -> None:
-        if not _LENGTH.fullmatch(value):
-            raise Refused(400, "Content-Length is not a number (RFC 9110 section 8.6)")
-        if self.head.length is not None:
-            raise Refused(400, "more than one Content-Length (RFC 9110 section 8.6)")
-        self.head.length = int(value)
+def _content_length(head: Head, value: bytes) -> None:
+    if not _LENGTH.fullmatch(value):
+        raise Refused(400, "Content-Length is not a number (RFC 9110 section 8.6)")
+    if head.length is not None:
+        raise Refused(400, "more than one Content-Length (RFC 9110 section 8.6)")
+    head.length = int(value)
+    head.headers.append((b"content-length", value))
 
-    def transfer_encoding(self, value: bytes) -> None:
-        if self.head.version == "1.0":
-            raise Refused(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
-        if self.head.chunked or value.lower() != b"chunked":
-            raise Refused(501, "Transfer-Encoding other than chunked (RFC 9112 section 6.1)")
-        self.head.chunked = True
 
-    def root_path(self, value: bytes) -> None:
-        self.head.root_path = value
+def _transfer_encoding(head: Head, value: bytes) -> None:
+    if head.version == "1.0":
+        raise Refused(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
+    if head.chunked or value.lower() != b"chunked":
+        raise Refused(501, "Transfer-Encoding other than chunked (RFC 9112 section 6.1)")
+    head.chunked = True
+    head.headers.append((b"transfer-encoding", value))
 
-    def expect(self, value: bytes) -> None:
-        if value.lower() != b"100-continue":
-            raise Refused(417, "Expect other than 100-continue (RFC 9110 section 10.1.1)")
-        self.head.expects_continue = self.head.version == "1.1"
+
+def _expect(head: Head, value: bytes) -> None:
+    if value.lower() != b"100-continue":
+        raise Refused(417, "Expect other than 100-continue (RFC 9110 section 10.1.1)")
+    head.expects_continue = head.version == "1.1"
+    head.headers.append((b"expect", value))
+
+
+def _root_path(head: Head, value: bytes) -> None:
+    head.root_path = value
 
 
 _READERS = {
-    b"host": _Reader.host,
-    b"connection": _Reader.connection,
-    b"upgrade": _Reader.upgrade,
-    b"content-length": _Reader.content_length,
-    b"transfer-encoding": _Reader.transfer_encoding,
-    b"expect": _Reader.expect,
-    b"daphne-root-path": _Reader.root_path,
+    b"host": _host,
+    b"connection": _connection,
+    b"content-length": _content_length,
+    b"transfer-encoding": _transfer_encoding,
+    b"expect": _expect,
+    b"daphne-root-path": _root_path,
 }
 
 
-def _read_headers(head: Head, lines: Iterable[tuple[bytes, bytes]]) -> _Reader:
+def _read_headers(head: Head, lines: Iterable[tuple[bytes, bytes]]) -> None:
     """Fill in `head.headers` and what the steering headers say."""
-    reader = _Reader(head)
     headers = head.headers
     for name, value in lines:
         # "X_Y" and "X-Y" are one variable to CGI-minded applications: CVE-2015-0219's class.
@@ -216,12 +201,10 @@ def _read_headers(head: Head, lines: Iterable[tuple[bytes, bytes]]) -> _Reader:
             continue
         name = name.lower()  # noqa: PLW2901 - the old spelling must not be used again
         value = value.strip(b" \t")  # noqa: PLW2901
-        read = _READERS.get(name)
-        if read is not None:
-            read(reader, value)
-        if read is not _Reader.root_path:
+        if name in _READERS:
+            _READERS[name](head, value)
+        else:
             headers.append((name, value))
-    return reader
 
 
 def admit(method: str, target: bytes, version: str, lines: Iterable[tuple[bytes, bytes]]) -> Head:
@@ -234,29 +217,43 @@ def admit(method: str, target: bytes, version: str, lines: Iterable[tuple[bytes,
         raise Refused(505, f"HTTP version {version}")
     if method == "CONNECT":
         raise Refused(501, "method CONNECT")
-    head = Head()
-    head.method = method
-    head.version = version
-    head.headers = []
-    head.length = head.root_path = None
-    head.chunked = head.close = head.keeps_alive = head.upgrade = False
-    head.expects_continue = head.websocket = False
+    head = Head(method, version)
     authority = _split_target(head, target)
-    reader = _read_headers(head, lines)
-    if not reader.hosts and version == "1.1":
-        raise Refused(400, "no Host (RFC 9112 section 3.2)")
-    if head.chunked and head.length is not None:
-        raise Refused(400, "Content-Length beside Transfer-Encoding (RFC 9112 section 6.3)")
-    if authority is not None:
-        _replace_host(head, authority)
+    _read_headers(head, lines)
+    _check_hosts(head, authority)
+    if head.chunked:
+        if head.length is not None:
+            raise Refused(400, "Content-Length beside Transfer-Encoding (RFC 9112 section 6.3)")
+    elif head.length is None:
+        head.length = 0
     if version == "1.0":
         head.close = head.close or not head.keeps_alive
-    if head.upgrade and b"websocket" in reader.upgrades and version == "1.1":
+    elif head.upgrade:
+        _look_for_websocket(head)
+    return head
+
+
+def _check_hosts(head: Head, authority: bytes | None) -> None:
+    """Check that there is one Host (RFC 9112 section 3.2), or none in HTTP/1.0.
+
+    The authority of an absolute target stands for it (RFC 9112 section 3.2.2).
+    """
+    hosts = [name for name, _ in head.headers if name == b"host"]
+    if len(hosts) != 1 and (hosts or head.version == "1.1"):
+        found = "more than one" if hosts else "no"
+        raise Refused(400, f"{found} Host (RFC 9112 section 3.2)")
+    if authority is not None:
+        if b"@" in authority or not valid_host(authority):
+            raise Refused(400, "host of the request target is not a host")
+        others = [line for line in head.headers if line[0] != b"host"]
+        head.headers = [(b"host", authority), *others]
+
+
+def _look_for_websocket(head: Head) -> None:
+    """Find out whether the upgrade is to WebSocket, and check what RFC 6455 asks for then."""
+    if any(b"websocket" in _tokens(value) for value in head.values(b"upgrade")):
         _check_handshake(head)
         head.websocket = True
-    if not head.chunked and head.length is None:
-        head.length = 0
-    return head
 
 
 def _check_handshake(head: Head) -> None:
@@ -270,11 +267,3 @@ def _check_handshake(head: Head) -> None:
     keys = head.values(b"sec-websocket-key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise Refused(400, "Sec-WebSocket-Key is not one key of 16 bytes in base64")
-
-
-def _replace_host(head: Head, authority: bytes) -> None:
-    """Let the authority of an absolute target stand for Host (RFC 9112 section 3.2.2)."""
-    if b"@" in authority or not valid_host(authority):
-        raise Refused(400, "host of the request target is not a host")
-    others = [line for line in head.headers if line[0] != b"host"]
-    head.headers = [(b"host", authority), *others]

@@ -409,10 +409,7 @@ class Http1:
     def _answer_refusal(self, reason: Refused) -> None:
         headers, page = error_page(reason.status, reason.rule)
         headers += reason.headers
-        head = Head()
-        head.method, head.version, head.close = "GET", "1.1", True
-        if self._parser.get_method() == b"HEAD":
-            head.method = "HEAD"
+        head = Head("HEAD" if self._parser.get_method() == b"HEAD" else "GET", "1.1")
         response = self.response
         response.reset()
         data = response.start(

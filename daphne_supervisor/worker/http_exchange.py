@@ -51,7 +51,7 @@ class HttpExchange(Exchange):
 
     def __init__(self, connection: Connection, wire: Wire, stream: int, head: Head) -> None:
         """Exchange `stream` of `wire`, whose head is `head`."""
-        super().__init__(connection.service)
+        super().__init__(connection.service, connection.contexts)
         self._connection = connection
         self._wire = wire
         self.stream = stream

@@ -177,8 +177,8 @@ class Worker:
             acceptor.open()
         self._sweep()
         self._beat(self._loop.time())
-        self.report(Ready())
         self.title("ready")
+        self.report(Ready())
 
     # -- while it serves --
 

@@ -51,8 +51,8 @@ class LoopTransport(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_family",
-        "_lost",
+        "_host",
+        "_peer",
         "_producer",
         "_protocol",
         "_transport",
@@ -61,12 +61,12 @@ class LoopTransport(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, protocol: Protocol, family: int) -> None:
-        """Carry `protocol` over a connection of address family `family`."""
+    def __init__(self, protocol: Protocol, host: Any, peer: Any) -> None:
+        """Carry `protocol` between the addresses `host`, which is our end, and `peer`."""
         self._protocol = protocol
-        self._family = family
+        self._host = host
+        self._peer = peer
         self._producer: Any = None
-        self._lost: BaseException | None = None
         self.disconnecting = False
         # The loop looks this up once: Twisted's bound method is what it calls.
         self.data_received = protocol.dataReceived  # type: ignore[method-assign]
@@ -149,11 +149,11 @@ class LoopTransport(asyncio.Protocol):
 
     def getPeer(self) -> Any:
         """Return the address of the other end."""
-        return _address(self._transport.get_extra_info("peername"), self._family)
+        return self._peer
 
     def getHost(self) -> Any:
         """Return the address of our end."""
-        return _address(self._transport.get_extra_info("sockname"), self._family)
+        return self._host
 
     def unsent(self) -> int:
         """Return the bytes that wait in the write buffer."""
@@ -164,13 +164,14 @@ class LoopTransport(asyncio.Protocol):
         return self._transport.get_extra_info(name)
 
     def getTcpNoDelay(self) -> bool:
-        """Say whether Nagle's algorithm is off: the loop always switches it off."""
-        return True
+        """Say whether Nagle's algorithm is off, as it is from the beginning."""
+        sock = self._transport.get_extra_info("socket")
+        return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001 - Twisted's
-        """Switch Nagle's algorithm."""
+        """Switch Nagle's algorithm off, or on again."""
         sock = self._transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, not enabled)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
     def getTcpKeepAlive(self) -> bool:
         """Say whether the kernel probes an idle peer."""
@@ -205,9 +206,11 @@ class LoopReactor(AsyncioSelectorReactor):
         `handshake_timeout` seconds. Raises `OSError` (`ssl.SSLError` among them) when the
         connection does not come about.
         """
-        family = connection.family
+        # Asked at once: of a client that has reset the connection, the loop knows no address later.
+        peer = _address(connection.getpeername(), connection.family)
+        host = _address(connection.getsockname(), connection.family)
         await self.loop.connect_accepted_socket(
-            lambda: LoopTransport(build(), family),
+            lambda: LoopTransport(build(), host, peer),
             connection,
             ssl=context,
             ssl_handshake_timeout=handshake_timeout if context else None,

@@ -7,14 +7,12 @@ import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import ThreadSensitiveContext
-
 from daphne_supervisor.worker.scope import Proxies
 from daphne_supervisor.worker.threads import Threads
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from daphne_supervisor.config import Config
     from daphne_supervisor.logs import AccessLog
@@ -76,20 +74,11 @@ class Service:
             self._identity = (date, self._server)
         return self._identity
 
-    def start(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `call` as a task of its own."""
-        return self.loop.create_task(call)
-
-    async def call(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        """Call the application once, its synchronous code on a leased thread.
-
-        The context is entered and never left: it ends with the task, and what the application
-        has started in the background may go on using the thread.
-        """
+    def call(self, scope: dict[str, Any], receive: Any, send: Any) -> Awaitable[None]:
+        """Call the application once; each call has a copy of the lifespan's state."""
         if self.state is not None:
             scope["state"] = self.state.copy()
-        await ThreadSensitiveContext(executor=self.threads.lease()).__aenter__()
-        await self.application(scope, receive, send)
+        return self.application(scope, receive, send)
 
     def warn_once(self, key: str, message: str, *args: object) -> None:
         """Log a warning the first time that `key` is met."""

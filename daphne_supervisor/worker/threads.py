@@ -11,13 +11,17 @@ threads are shared by whoever is bound to them.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import ThreadSensitiveContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Lease", "Threads"]
+__all__ = ["CallContexts", "Lease", "Threads"]
 
 
 class _Thread:
@@ -57,11 +61,52 @@ class Lease(Executor):
         self._threads = threads
         self._thread: _Thread | None = None
 
+    @property
+    def used(self) -> bool:
+        """Say whether a thread was taken."""
+        return self._thread is not None
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run `fn` on this call's thread."""
         if self._thread is None:
             self._thread = self._threads.least_busy()
         return self._thread.submit(fn, *args, **kwargs)
+
+
+class CallContexts:
+    """The context variables that the application calls of one connection begin with.
+
+    In them asgiref finds the lease. To enter asgiref's context costs as much as all the rest of a
+    small request, so it is done once for a connection, and again only after a call that did use its
+    lease. It is never left: what an application has started in the background may go on using the
+    thread after its call has ended.
+    """
+
+    __slots__ = ("_base", "_context", "_lease", "_threads")
+
+    def __init__(self, threads: Threads) -> None:
+        """Lease from `threads`."""
+        self._threads = threads
+        # Not the context of the moment when it is renewed: a pipelined request begins within the
+        # task of the one before, and must not see that one's variables.
+        self._base = contextvars.copy_context()
+        self._renew()
+
+    def _renew(self) -> None:
+        self._lease = self._threads.lease()
+        self._context = self._base.copy()
+        self._context.run(self._enter)
+
+    def _enter(self) -> None:
+        # A coroutine that awaits nothing: one step is all of it.
+        with contextlib.suppress(StopIteration):
+            ThreadSensitiveContext(executor=self._lease).__aenter__().send(None)
+
+    def begin(self) -> contextvars.Context:
+        """Return the context for one more call, whose lease is its own as soon as it is used."""
+        if self._lease.used:
+            self._renew()
+        return self._context.copy()
 
 
 class Threads:

@@ -323,8 +323,9 @@ class WebSocket:
 
     def lost(self) -> None:
         """The connection is gone."""
-        if self.phase is not Phase.CLOSED:
-            self._over()
+        told = self.phase >= Phase.CLOSING
+        self._over()
+        if not told:
             self._exchange.closed(ABNORMAL, "")
 
     # -- time --

@@ -56,7 +56,7 @@ class WebSocketExchange(Exchange):
 
     def __init__(self, connection: Connection, codec: WebSocket, head: Head) -> None:
         """Exchange the messages of `codec`, whose handshake was `head`."""
-        super().__init__(connection.service)
+        super().__init__(connection.service, connection.contexts)
         self._connection = connection
         self._codec = codec
         self._head = head

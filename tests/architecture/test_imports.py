@@ -29,10 +29,16 @@ PURE = (
     "endpoints",
     "messages",
     "master.model",
+    "master.orders",
     "master.policy",
+    "master.rollout",
+    "master.roster",
     "master.supervisor",
+    "worker.head",
     "worker.http1",
+    "worker.response",
     "worker.scope",
+    "worker.waist",
 )
 WORLD = {
     "asyncio",

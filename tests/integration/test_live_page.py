@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 
 from tests.support.browser import chromium, open_page, throttle_upload
 from tests.support.daphne import Daphne
@@ -31,11 +32,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Locator, Page
 
-playwright = pytest.importorskip("playwright.sync_api")
-expect = playwright.expect
-
 LIVE = Path(__file__).parents[2] / "examples" / "live"
 APPLICATION = "live.asgi:application"
+OPTIONS = ("--workers", "2", "--app-dir", str(LIVE))
 CLOCK = "/clock/"
 MEGABYTE = 1_000_000
 
@@ -53,10 +52,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the example's settings, after making its database."""
     settings = {
         "LIVE_DATABASE": str(tmp_path_factory.mktemp("live") / "db.sqlite3"),
-        "LIVE_LONG_POLL_SECONDS": "3",
+        "LIVE_LONG_POLL_SECONDS": "1",
         "LIVE_CLOCK_SECONDS": "3",
     }
-    migrate = [sys.executable, LIVE / "manage.py", "migrate", "--verbosity", "0"]
+    migrate = [sys.executable, str(LIVE / "manage.py"), "migrate", "--verbosity", "0"]
     subprocess.run(migrate, env=os.environ | settings, check=True)
     return settings
 
@@ -68,16 +67,15 @@ def site(
     environment: dict[str, str],
 ) -> Iterator[Site]:
     """Serve the example with two workers, with or without nginx in front."""
-    options = ["--workers", "2", "--app-dir", str(LIVE)]
     if request.param == "direct":
-        with Daphne(APPLICATION, *options, "--port", "0", env=environment) as server:
+        with Daphne(APPLICATION, *OPTIONS, env=environment) as server:
             yield Site(server, server.url)
         return
     folder = tmp_path_factory.mktemp("nginx")
     path = folder / "web.sock"
-    options += ["--proxy-headers", "--unix-socket", str(path)]
+    behind = ("--proxy-headers", "--unix-socket", str(path))
     with (
-        Daphne(APPLICATION, *options, env=environment) as server,
+        Daphne(APPLICATION, *OPTIONS, *behind, env=environment) as server,
         nginx(folder, upstream=f"unix:{path}") as front,
     ):
         yield Site(server, front.url)
@@ -192,16 +190,14 @@ def test_a_long_poll_brings_what_another_browser_wrote(browser: Browser, site: S
         expect(reader.locator("#poll-state")).to_have_text("waiting")
         sign(writer, "Ada", "Can you read this?")
         expect(reader.locator("#note-list")).to_contain_text("Can you read this?")
-        expect(reader.locator("#poll-outcome")).to_contain_text("1 new")
 
 
 def test_a_long_poll_with_nothing_to_say_ends_and_is_asked_again(page: Page, site: Site) -> None:
     """After its time a long poll answers with nothing, and the page asks the next one."""
-    with page.expect_response("**/notes/next/**") as answered:
-        pass
-    assert answered.value.json()["notes"] == []
-    with page.expect_request("**/notes/next/**"):
-        pass
+    for _ in range(2):
+        with page.expect_response("**/notes/next/**") as answered:
+            pass
+        assert answered.value.json()["notes"] == []
     expect(page.locator("#poll-outcome")).to_contain_text("nothing new")
     assert worker(page.locator("#poll-worker")) in site.server.worker_pids()
 
@@ -254,8 +250,8 @@ def test_a_long_poll_hears_of_a_note_that_came_in_through_the_other_worker(
     environment: dict[str, str],
 ) -> None:
     """The workers share the guest book, so it does not matter which one a browser talks to."""
-    options = ("--workers", "2", "--app-dir", str(LIVE), "--port", "0")
-    with Daphne(APPLICATION, *options, env=environment) as server:
+    settings = environment | {"LIVE_LONG_POLL_SECONDS": "15"}
+    with Daphne(APPLICATION, *OPTIONS, env=settings) as server:
         first, second = server.worker_pids()
         with (
             connection_to(server, first, not_to=second) as reader,
@@ -275,8 +271,7 @@ def test_a_long_poll_hears_of_a_note_that_came_in_through_the_other_worker(
 def test_a_clock_ends_when_its_browser_leaves(environment: dict[str, str]) -> None:
     """A stream that would go on for a minute is over in the application once nobody listens."""
     settings = environment | {"LIVE_CLOCK_SECONDS": "60"}
-    options = ("--workers", "2", "--app-dir", str(LIVE), "--port", "0")
-    with Daphne(APPLICATION, *options, env=settings) as server:
+    with Daphne(APPLICATION, *OPTIONS, env=settings) as server:
         one, other = server.worker_pids()
         with connection_to(server, one, not_to=other) as stays, stays.stream("GET", CLOCK) as here:
             running = clocks(here)

@@ -85,7 +85,7 @@ def test_code_that_does_not_import_leaves_the_old_workers(server: Daphne, projec
         server.settle(2)
         assert server.worker_pids() == before
         assert _versions(load) == {"v0"}
-        assert server.log().count("project.py\", line 1") == 1
+        assert server.log().count('project.py", line 1') == 1
         assert server.log().count("def application(:") == 1
         project.release("v1")
         server.replace_all()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from tests.support.tools import tool
 
@@ -39,10 +39,9 @@ ARGUMENTS = (
 def chromium() -> Iterator[Browser]:
     """Run a headless Chromium; skip the test if it is not installed, or fail it in CI."""
     path = tool("chromium", "chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    playwright.expect.set_options(timeout=PATIENCE)
-    with playwright.sync_playwright() as driver:
-        browser: Browser = driver.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         try:
             yield browser
         finally:

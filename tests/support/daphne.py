@@ -9,21 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-__all__ = ["APPS", "Daphne", "run_command"]
+__all__ = ["APPS", "Daphne", "run_command", "survivors"]
 
 ROOT = Path(__file__).parents[2]
 #: The module of applications that tests serve, as `module:attribute` wants it.
@@ -65,6 +67,22 @@ def run_command(
         timeout=30,
         check=False,
     )
+
+
+def survivors(processes: Iterable[psutil.Process], patience: float) -> list[psutil.Process]:
+    """Wait until `processes` have ended, reaped or not; return who has not within `patience` s."""
+    deadline = time.monotonic() + patience
+    with contextlib.ExitStack() as stack:
+        alive = {}
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                descriptor = os.pidfd_open(process.pid)
+                stack.callback(os.close, descriptor)
+                alive[descriptor] = process
+        while alive and (left := deadline - time.monotonic()) > 0:
+            for descriptor in select.select(alive, [], [], left)[0]:
+                del alive[descriptor]
+        return list(alive.values())
 
 
 class Daphne:
@@ -226,7 +244,7 @@ class Daphne:
             workers = self.workers()
             if len(workers) <= count:
                 return
-            psutil.wait_procs(workers, PATIENCE / 100)
+            survivors(workers, PATIENCE / 100)
         message = f"more than {count} workers are left: {workers}"
         raise AssertionError(message)
 
@@ -235,5 +253,4 @@ class Daphne:
         before = self.workers()
         said = self.reload()
         assert "reload done" in said, said
-        _, left = psutil.wait_procs(before, PATIENCE)
-        assert left == [], "still there after a reload"
+        assert survivors(before, PATIENCE) == [], "still there after a reload"

@@ -9,6 +9,7 @@ responses received whole is the number of users who have seen an error.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
@@ -106,9 +107,9 @@ class Load:
         return [loss for lane in self._lanes for loss in lane.losses]
 
     @property
-    def latest(self) -> set[str]:
-        """The last response of every connection."""
-        return {lane.latest for lane in self._lanes}
+    def latest(self) -> Counter[str]:
+        """The last response of every connection: how many have had which."""
+        return Counter(lane.latest for lane in self._lanes)
 
     def _drive(self, lane: _Lane) -> None:
         while not self._stopping.is_set() and len(lane.losses) < _ENOUGH:

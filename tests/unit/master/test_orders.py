@@ -71,9 +71,9 @@ def test_force_comes_in_two_steps() -> None:
     """First the stacks are asked for, then there is SIGKILL."""
     one = serving()
     assert orders.abort(one, "silent", 9.0) == Abort(one.name, "silent")
-    assert one.state is WorkerState.ABORTING
+    states = [one.state]
     assert orders.kill(one, "silent", 9.0) == Kill(one.name, "silent")
-    assert one.state is WorkerState.KILLED
+    assert [*states, one.state] == [WorkerState.ABORTING, WorkerState.KILLED]
 
 
 def test_only_orders_need_a_living_worker() -> None:

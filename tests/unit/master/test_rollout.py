@@ -24,11 +24,9 @@ def test_broken_code_holds_a_reload_until_the_next() -> None:
     """A reload that failed goes on only when somebody asks again."""
     rollout = Rollout(RolloutState.STEADY)
     rollout.change(Turn.RELOADED)
-    assert not rollout.complete
-    assert rollout.suffix == "; reloading"
+    assert (rollout.complete, rollout.suffix) == (False, "; reloading")
     rollout.change(Turn.FAILED, "no module named x")
-    assert rollout.complete
-    assert rollout.suffix == "; reload failed: no module named x"
+    assert (rollout.complete, rollout.suffix) == (True, "; reload failed: no module named x")
     rollout.change(Turn.RELOADED)
     rollout.change(Turn.SETTLED)
     assert rollout.suffix == "; reload done"

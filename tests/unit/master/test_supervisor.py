@@ -289,6 +289,7 @@ def test_a_failure_of_an_older_generation_holds_nothing() -> None:
     world.turn()
     world.post(Command.RELOAD)
     world.says(world.processes[3], BootFailed("old news"))
+    world.ends(world.processes[3], "exit code 3")
     world.turn()
     world.advance(5)
     assert world.supervisor.status == "2/2 workers ready, generation 3; reload done"
@@ -467,6 +468,7 @@ def test_boot_failures_during_the_stop_are_no_news() -> None:
     world.turn()
     world.post(Command.DRAIN)
     world.says(world.processes[1], BootFailed("too late"))
+    world.ends(world.processes[1], "exit code 3")
     assert remarks(world.turn(), Severity.CRITICAL) == []
     world.advance(10)
     assert world.halt == Halt(ExitCode.STOPPED, "the master was asked to stop")

@@ -1,0 +1,389 @@
+"""The loop, with hands that fork nobody and a clock that obeys."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import selectors
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import setproctitle
+
+from daphne_supervisor.config import Config, Process
+from daphne_supervisor.endpoints import Endpoint
+from daphne_supervisor.errors import BootError
+from daphne_supervisor.listeners import Listener
+from daphne_supervisor.logs import AccessLog
+from daphne_supervisor.master.master import Master
+from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready, encode
+from tests.support.fake_processes import Clock, FakeHands, FakeSelector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from daphne_supervisor.messages import Assignment
+
+
+def no_worker(_: Assignment) -> int:
+    """Stand for the worker's half, which these tests never fork."""
+    raise AssertionError
+
+
+class Stage:
+    """A master among fakes; each act happens when the master would otherwise wait."""
+
+    def __init__(self, workers: int = 1, pid_file: str | None = None) -> None:
+        """Set up a master for so many workers."""
+        self.clock = Clock()
+        self.hands = FakeHands()
+        self.acts: list[Callable[[], None]] = []
+        self.config = Config(
+            application="shop.asgi:application",
+            process=Process(workers=workers, pid_file=pid_file),
+        )
+        self.listeners: tuple[Listener, ...] = ()
+        self.access_log: AccessLog | None = None
+
+    def run(self, *acts: Callable[[], None]) -> int:
+        """Run the master through `acts`, and return its exit code."""
+        self.acts += acts
+        master = Master(
+            self.config,
+            self.listeners,
+            no_worker,
+            self.access_log,
+            hands=self.hands,
+            selector=FakeSelector(self.clock, self.acts),
+            clock=self.clock,
+        )
+        self.master = master
+        return master.run()
+
+    def says(
+        self, pid: int, report: Ready | Heartbeat | Draining | BootFailed
+    ) -> Callable[[], None]:
+        """Return the act of a worker's report."""
+        return lambda: self.hands.says(pid, report)
+
+    def dies(self, pid: int, how: str = "exit code 0") -> Callable[[], None]:
+        """Return the act of a worker's death, which comes with a SIGCHLD."""
+
+        def act() -> None:
+            self.hands.dies(pid, how)
+            signal.raise_signal(signal.SIGCHLD)
+
+        return act
+
+
+def raises(number: signal.Signals) -> Callable[[], None]:
+    """Return the act of a signal to the master."""
+    return lambda: signal.raise_signal(number)
+
+
+@pytest.fixture(autouse=True)
+def same_title() -> Iterator[None]:
+    """Give the test process its title back."""
+    before = setproctitle.getproctitle()
+    yield
+    setproctitle.setproctitle(before)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    """Return a stage for one worker."""
+    stage = Stage()
+    yield stage
+    stage.hands.close()
+
+
+def test_a_whole_life(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """Start, serve, stop: one line in the log for each step, and exit code 0."""
+    with caplog.at_level(logging.INFO):
+        code = stage.run(
+            stage.says(101, Ready()),
+            raises(signal.SIGTERM),
+            stage.says(101, Draining("asked to")),
+            stage.dies(101),
+        )
+    assert code == 0
+    assert stage.hands.forked == [(1, 1)]
+    assert stage.hands.signals == [(101, signal.SIGTERM)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker 1 gen 1 pid 101: started: the target is 1",
+        "worker 1 gen 1 pid 101: ready",
+        "generation 1 is complete",
+        "listeners closed: the master was asked to stop",
+        "worker 1 gen 1 pid 101: told to drain: the master was asked to stop",
+        "worker 1 gen 1 pid 101: gone, exit code 0 after 0.0 s: the master was asked to stop",
+        "stopped: the master was asked to stop",
+    ]
+
+
+def test_a_boot_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The application's traceback appears once, the reason on one line, and the code is 3."""
+    stage = Stage(workers=2)
+    failure = BootFailed("no module named shop", "Traceback ...\nImportError\n")
+
+    def fail_both() -> None:
+        stage.hands.says(101, failure)
+        stage.hands.says(102, failure)
+
+    with caplog.at_level(logging.INFO):
+        code = stage.run(
+            fail_both,
+            stage.dies(101, "exit code 3"),
+            stage.dies(102, "exit code 3"),
+        )
+    stage.hands.close()
+    assert code == 3
+    assert caplog.text.count("ImportError") == 1
+    (line,) = [each for each in caplog.records if each.levelno == logging.CRITICAL]
+    assert line.getMessage() == "no module named shop"
+
+
+def test_last_words_come_before_the_end(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """A report that is found together with the death is heard: the reason is not lost."""
+
+    def fail_and_die() -> None:
+        stage.hands.dies(101, "exit code 3", hang_up=False)
+        stage.hands.says(101, BootFailed("no such file"))
+        stage.hands.hangs_up(101)
+
+    stage.run(fail_and_die)
+    assert "no such file" in caplog.text
+    assert "died before" not in caplog.text
+
+
+def test_reports_that_are_found_with_the_death_are_heard(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The channel is read to its end at burial, even if no `select` has shown it."""
+
+    def die_behind_the_selector() -> None:
+        stage.master._selector.unregister(stage.hands._near[101])
+        stage.hands.says(101, BootFailed("said in the last moment"))
+        stage.master._selector.register(stage.hands._near[101], selectors.EVENT_WRITE, list)
+        stage.hands.dies(101, "exit code 3", hang_up=False)
+
+    stage.run(die_behind_the_selector)
+    assert "said in the last moment" in caplog.text
+
+
+def test_nonsense_kills_the_worker_and_not_the_master(stage: Stage) -> None:
+    """What is no report ends the one who wrote it."""
+    code = stage.run(
+        stage.says(101, Ready()),
+        lambda: stage.hands.says(101, b"nonsense\nmore\n"),
+        stage.dies(101, "signal SIGKILL"),
+        stage.says(102, Ready()),
+        raises(signal.SIGTERM),
+        stage.dies(102),
+    )
+    assert code == 0
+    assert stage.hands.signals[0] == (101, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("words", [b"5\n", b"[]\n", b'{"kind":[]}\n', b"\xff\n", b"{}\n"])
+def test_every_kind_of_nonsense_is_survived(stage: Stage, words: bytes) -> None:
+    """JSON of the wrong shape is nonsense too."""
+    assert stage.run(lambda: stage.hands.says(101, words), stage.dies(101)) == 3
+
+
+def test_a_channel_at_its_end_is_read_no_more(stage: Stage) -> None:
+    """A closed channel is readable for ever; the master must not be kept busy by it."""
+    turns = 0
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+        assert 101 not in [key.fd for key in stage.master._selector.get_map().values()]
+
+    code = stage.run(
+        stage.says(101, Ready()),
+        lambda: stage.hands.hangs_up(101),
+        count,
+        raises(signal.SIGTERM),
+        stage.dies(101),
+    )
+    assert code == 0
+    assert turns == 1
+
+
+def test_a_channel_held_open_by_a_grandchild_is_closed_at_burial(stage: Stage) -> None:
+    """Its end never comes, so the death of the worker has to be enough."""
+    far: list[socket.socket] = []
+
+    def die() -> None:
+        far.append(stage.hands._far[101])
+        stage.hands.dies(101, "signal SIGKILL", hang_up=False)
+
+    code = stage.run(
+        stage.says(101, Ready()),
+        die,
+        stage.says(102, Ready()),
+        raises(signal.SIGTERM),
+        stage.dies(102),
+    )
+    assert code == 0
+    assert far[0].recv(1) == b""  # the master's end is closed
+
+
+def test_a_channel_that_breaks_is_at_its_end(stage: Stage) -> None:
+    """A reset is no reason to fall over."""
+
+    def reset() -> None:
+        # Unread bytes in the far end's buffer turn its close into a reset.
+        stage.hands._near[101].send(b"unread")
+        stage.hands.hangs_up(101)
+
+    code = stage.run(stage.says(101, Ready()), reset, raises(signal.SIGTERM), stage.dies(101))
+    assert code == 0
+
+
+def test_a_silent_worker_is_dumped_killed_and_replaced(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The clock alone brings it about, and the log names the worker and the reason."""
+    code = stage.run(
+        stage.says(101, Ready()),
+        lambda: setattr(stage.clock, "now", stage.clock.now + 30),
+        lambda: setattr(stage.clock, "now", stage.clock.now + 5),
+        stage.dies(101, "signal SIGKILL"),
+        stage.says(102, Ready()),
+        raises(signal.SIGTERM),
+        stage.dies(102),
+    )
+    assert code == 0
+    assert stage.hands.signals == [
+        (101, signal.SIGABRT),
+        (101, signal.SIGKILL),
+        (102, signal.SIGTERM),
+    ]
+    assert "worker 1 gen 1 pid 101: aborted, its stacks follow: sent no heartbeat" in caplog.text
+
+
+def test_the_master_wakes_by_itself_when_patience_ends(stage: Stage) -> None:
+    """Nothing happens, so time alone moves: to the boot timeout and no further."""
+    before = stage.clock.now
+    ends: list[float] = []
+
+    def die() -> None:
+        ends.append(stage.clock.now)
+        stage.hands.dies(101, "signal SIGABRT")
+
+    stage.acts.append(lambda: setattr(stage.clock, "now", before + 59))
+    stage.acts.append(lambda: setattr(stage.clock, "now", before + 60))
+    stage.run(die)
+    assert stage.hands.signals == [(101, signal.SIGABRT)]
+    assert ends == [before + 60]
+
+
+def test_a_fork_that_fails_is_a_failure_to_boot(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The system's own words say why nothing came up."""
+    stage.hands.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    assert stage.run() == 3
+    assert "could not be forked: Resource temporarily unavailable" in caplog.text
+
+
+def test_logs_are_reopened_everywhere(stage: Stage, tmp_path: Path) -> None:
+    """In the master, whose descriptor is what later workers inherit, and in each worker."""
+    path = tmp_path / "access.log"
+    stage.access_log = AccessLog.open(str(path))
+    path.rename(tmp_path / "access.log.1")
+    code = stage.run(
+        stage.says(101, Ready()),
+        raises(signal.SIGUSR1),
+        raises(signal.SIGTERM),
+        stage.dies(101),
+    )
+    assert code == 0
+    assert path.exists()
+    assert stage.hands.signals == [(101, signal.SIGUSR1), (101, signal.SIGTERM)]
+
+
+def test_reopening_without_an_access_log_is_fine(stage: Stage) -> None:
+    """There is nothing to reopen in the master then."""
+    code = stage.run(raises(signal.SIGUSR1), raises(signal.SIGQUIT), stage.dies(101))
+    assert code == 0
+
+
+def test_listeners_are_given_up_when_the_drain_begins(stage: Stage) -> None:
+    """A socket that the master still held would go on to queue connections for nobody."""
+    bound = socket.create_server(("127.0.0.1", 0))
+    endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--port")
+    stage.listeners = (Listener(bound, endpoint, "TCP address"),)
+    closed: list[bool] = []
+    stage.run(
+        stage.says(101, Ready()),
+        lambda: closed.append(bound.fileno() == -1),
+        raises(signal.SIGTERM),
+        lambda: closed.append(bound.fileno() == -1),
+        stage.dies(101),
+    )
+    assert closed == [False, True]
+
+
+def test_the_service_manager_and_the_pid_file_hear_of_it(tmp_path: Path) -> None:
+    """READY comes with the status; the pid file is there while the master runs, and not after."""
+    path = tmp_path / "pid"
+    stage = Stage(pid_file=str(path))
+    os.environ["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+    written: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        code = stage.run(
+            stage.says(101, Ready()),
+            lambda: written.append(path.read_text()),
+            raises(signal.SIGTERM),
+            stage.dies(101),
+        )
+        heard = [manager.recv(4096).decode() for _ in range(3)]
+    stage.hands.close()
+    assert code == 0
+    assert heard == [
+        "STATUS=0/1 workers ready, generation 1",
+        "READY=1\nSTATUS=1/1 workers ready, generation 1",
+        "STOPPING=1\nSTATUS=draining",
+    ]
+    assert written == [f"{os.getpid()}\n"]
+    assert not path.exists()
+    assert "NOTIFY_SOCKET" not in os.environ
+
+
+def test_a_taken_pid_file_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """Nothing is forked, and the listeners are released."""
+    path = tmp_path / "pid"
+    path.write_text(str(os.getppid()))
+    stage = Stage(pid_file=str(path))
+    with pytest.raises(BootError, match="--pid-file"):
+        stage.run()
+    assert stage.hands.forked == []
+
+
+def test_the_master_is_called_by_its_application(stage: Stage) -> None:
+    """`ps` shows the application that it serves."""
+    titles: list[str] = []
+    stage.run(
+        lambda: titles.append(setproctitle.getproctitle()),
+        raises(signal.SIGQUIT),
+        stage.dies(101),
+    )
+    assert titles == ["daphne-supervisor: master [shop.asgi:application]"]
+
+
+def test_real_hands_fork_real_workers() -> None:
+    """Without fakes the same loop runs a real child, which inherits nothing of the master's."""
+
+    def run_worker(assignment: Assignment) -> int:
+        assignment.channel.sendall(encode(BootFailed("as if it were broken")))
+        return 3
+
+    config = Config(application="shop.asgi:application")
+    assert Master(config, (), run_worker, None).run() == 3

@@ -1,0 +1,253 @@
+"""Accepting from a listener that several workers share, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daphne_supervisor.endpoints import Endpoint
+from daphne_supervisor.listeners import Listener
+from daphne_supervisor.worker.acceptor import PAUSE, Acceptor
+from tests.support.transports import Stage, on_loop, service, turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daphne_supervisor.worker.service import Service
+
+
+class Queue:
+    """A listening socket whose queue is written down."""
+
+    def __init__(self, *waiting: int | OSError) -> None:
+        """Have these in the queue: connections, by number, and errors."""
+        self.waiting = list(waiting)
+        self.closed = False
+        self.given: list[Connected] = []
+
+    def accept(self) -> tuple[Connected, None]:
+        """Return the next connection, or raise the next error."""
+        if not self.waiting:
+            raise BlockingIOError
+        first = self.waiting.pop(0)
+        if isinstance(first, OSError):
+            raise first
+        self.given.append(Connected(first))
+        return self.given[-1], None
+
+    def close(self) -> None:
+        """Be closed."""
+        self.closed = True
+
+
+class Connected:
+    """A connection that was accepted."""
+
+    def __init__(self, number: int) -> None:
+        """Be the connection `number`."""
+        self.number = number
+        self.blocking = True
+        self.closed = False
+
+    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - as a socket's
+        """Note it."""
+        self.blocking = flag
+
+    def close(self) -> None:
+        """Be closed."""
+        self.closed = True
+
+
+class Reactor:
+    """A reactor whose event loop is the acceptor's fake too, and which serves nothing itself."""
+
+    def __init__(self) -> None:
+        """Watch nothing."""
+        self.loop = self
+        self.readers: dict[object, Callable[[], object]] = {}
+        self.later: list[tuple[float, Callable[[], object]]] = []
+        self.served: list[tuple[Connected, Any, float]] = []
+        self.error: OSError | None = None
+        self.handshake = asyncio.Event()
+        self.handshake.set()
+
+    def add_reader(self, queue: object, callback: Callable[[], object]) -> None:
+        """Watch."""
+        self.readers[queue] = callback
+
+    def remove_reader(self, queue: object) -> None:
+        """Watch no more."""
+        self.readers.pop(queue, None)
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> None:
+        """Note what is to be done later."""
+        self.later.append((delay, callback))
+
+    def create_task(self, call: Any) -> asyncio.Task[None]:
+        """Run a task."""
+        return asyncio.get_running_loop().create_task(call)
+
+    async def serve(
+        self, connection: Connected, build: Callable[[], Any], context: Any, patience: float
+    ) -> None:
+        """Note what is to be served, when its handshake is done."""
+        await self.handshake.wait()
+        if self.error:
+            raise self.error
+        build()
+        self.served.append((connection, context, patience))
+
+
+def acceptor(queue: Queue, served: Service | None = None) -> tuple[Acceptor, Reactor]:
+    """Return an acceptor on `queue`."""
+    reactor = Reactor()
+    endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--endpoint")
+    listener = Listener(queue, endpoint, "TCP address x")  # type: ignore[arg-type]
+    return Acceptor(listener, None, served or service(Stage()), reactor), reactor  # type: ignore[arg-type]
+
+
+@on_loop
+async def test_one_connection_is_taken_at_each_wake_up() -> None:
+    """The rest is left for the siblings."""
+    queue = Queue(1, 2)
+    accepting, reactor = acceptor(queue)
+    accepting.open()
+    reactor.readers[queue]()
+    assert accepting.opening == 1
+    await turn()
+    ((connection, context, patience),) = reactor.served
+    assert (connection.number, connection.blocking, context, patience) == (1, False, None, 30.0)
+    assert accepting.opening == 0
+    assert queue.waiting == [2]
+
+
+@pytest.mark.parametrize(
+    "error", [BlockingIOError(), InterruptedError(), ConnectionAbortedError()], ids=repr
+)
+@on_loop
+async def test_a_connection_that_a_sibling_took_is_no_error(error: OSError) -> None:
+    """All workers are woken for it, one gets it."""
+    queue = Queue(error)
+    accepting, reactor = acceptor(queue)
+    accepting.open()
+    assert not accepting.accept()
+    assert queue in reactor.readers
+    assert reactor.later == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM])
+@on_loop
+async def test_a_listener_that_cannot_accept_is_left_alone(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For a moment, rather than to be woken for it without end; then it goes on."""
+    queue = Queue(OSError(number, "no more"), 1)
+    accepting, reactor = acceptor(queue)
+    accepting.open()
+    assert not accepting.accept()
+    assert "TCP address x: cannot accept: no more" in caplog.text
+    assert reactor.readers == {}
+    ((delay, resume),) = reactor.later
+    assert delay == PAUSE
+    resume()
+    assert queue in reactor.readers
+
+
+@on_loop
+async def test_a_listener_that_was_closed_meanwhile_stays_closed() -> None:
+    """The worker may begin to leave in that moment."""
+    queue = Queue(OSError(errno.EMFILE, "no more"))
+    accepting, reactor = acceptor(queue)
+    accepting.open()
+    accepting.accept()
+    accepting.close()
+    reactor.later[0][1]()
+    assert reactor.readers == {}
+
+
+@on_loop
+async def test_who_waits_at_the_end_is_still_served() -> None:
+    """The queue of a socket that its last owner closes would be reset."""
+    queue = Queue(1, 2, 3)
+    accepting, reactor = acceptor(queue)
+    accepting.open()
+    accepting.close()
+    await turn()
+    assert [entry[0].number for entry in reactor.served] == [1, 2, 3]
+    assert queue.closed
+    assert reactor.readers == {}
+
+
+@on_loop
+async def test_an_error_at_the_end_does_not_keep_the_worker() -> None:
+    """It closes, whatever the system says."""
+    queue = Queue(OSError(errno.EMFILE, "no more"), 1)
+    accepting, _ = acceptor(queue)
+    accepting.open()
+    accepting.close()
+    assert queue.closed
+
+
+@on_loop
+async def test_a_worker_that_never_accepted_takes_nothing_with_it() -> None:
+    """Its application may not have started: its siblings serve who waits."""
+    queue = Queue(1)
+    accepting, _ = acceptor(queue)
+    accepting.close()
+    assert (queue.waiting, queue.closed) == ([1], True)
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ssl.SSLError("no cipher")], ids=repr)
+@on_loop
+async def test_a_connection_that_does_not_come_about_is_closed(
+    error: OSError, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is the client's affair: a line for those who look for it, no traceback."""
+    caplog.set_level("DEBUG")
+    queue = Queue(1)
+    accepting, reactor = acceptor(queue)
+    reactor.error = error
+    accepting.accept()
+    await turn()
+    assert queue.given[0].closed
+    assert accepting.opening == 0
+    assert [record.levelname for record in caplog.records if "come about" in record.message] == [
+        "DEBUG"
+    ]
+
+
+@on_loop
+async def test_a_handshake_that_is_not_done_is_counted() -> None:
+    """A worker that leaves waits for it."""
+    accepting, reactor = acceptor(Queue(1))
+    reactor.handshake.clear()
+    accepting.accept()
+    await turn()
+    assert accepting.opening == 1
+    reactor.handshake.set()
+    await turn()
+    assert accepting.opening == 0
+
+
+@on_loop
+async def test_a_context_makes_connections_secure() -> None:
+    """What is served over TLS knows it."""
+    served = service(Stage())
+    reactor = Reactor()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--endpoint")
+    listener = Listener(Queue(1), endpoint, "TCP address x")  # type: ignore[arg-type]
+    Acceptor(listener, context, served, reactor).accept()  # type: ignore[arg-type]
+    await turn()
+    assert reactor.served[0][1] is context
+
+
+def test_a_real_socket_has_what_the_fake_has() -> None:
+    """The fake's port is a socket's."""
+    for name in ("accept", "close"):
+        assert hasattr(socket.socket, name)

@@ -1,0 +1,289 @@
+"""A connection: who is there, what it owes, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+from twisted.internet import address
+
+from daphne_supervisor.config import Http, Proxy
+from daphne_supervisor.config import WebSocket as Limits
+from daphne_supervisor.worker.connection import Connection
+from tests.support.transports import HANDSHAKE, Line, Stage, Transport, on_loop, service, turn
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("peer", "client", "text"),
+    [
+        (address.IPv4Address("TCP", "10.1.2.3", 99), ["10.1.2.3", 99], "10.1.2.3:99"),
+        (address.IPv6Address("TCP", "::1", 99), ["::1", 99], "[::1]:99"),
+        (address.UNIXAddress(None), None, "None"),
+    ],
+)
+@on_loop
+async def test_the_client_is_known(peer: object, client: object, text: str) -> None:
+    """To the application and to the log; behind a unix socket there is nobody to name."""
+    stage = Stage()
+    line = Line(service(stage), peer)
+    await line.ask()
+    assert stage.call.scope["client"] == client
+    assert line.connection.peer.text == text
+
+
+@pytest.mark.parametrize(("secure", "scheme"), [(False, "http"), (True, "https")])
+@on_loop
+async def test_tls_is_known(*, secure: bool, scheme: str) -> None:
+    """The scope says which scheme the client has used."""
+    stage = Stage()
+    await Line(service(stage), secure=secure).ask()
+    assert stage.call.scope["scheme"] == scheme
+
+
+@on_loop
+async def test_it_is_counted_from_its_beginning_to_its_end() -> None:
+    """The worker waits for every connection when it leaves: none may be forgotten."""
+    served = service(Stage())
+    line = Line(served)
+    assert served.connections == {line.connection}
+    await line.leave()
+    assert served.connections == set()
+
+
+@on_loop
+async def test_it_becomes_a_websocket() -> None:
+    """And is one from then on."""
+    line = Line(service(Stage()))
+    assert not line.connection.is_websocket
+    await line.send(HANDSHAKE)
+    assert line.connection.is_websocket
+
+
+class Broken(Transport):
+    """A transport with a bug."""
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Raise."""
+        raise AssertionError
+
+    def unsent(self) -> int:
+        """Raise."""
+        raise AssertionError
+
+
+@on_loop
+async def test_what_breaks_in_us_costs_one_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """An error of ours is logged with its traceback, and nobody is left to wait."""
+    line = Line(service(Stage()), transport=Broken())
+    await line.send(GET * 3)
+    assert line.aborted
+    assert "internal error" in caplog.text
+
+
+@on_loop
+async def test_what_breaks_in_us_as_time_passes_costs_one_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The sweep over all connections goes on behind a broken one."""
+    line = Line(service(Stage()), transport=Broken())
+    line.connection.expire(line.connection.deadline)
+    assert line.aborted
+    assert "internal error" in caplog.text
+
+
+@on_loop
+async def test_what_is_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With status and rule, for those who wonder."""
+    caplog.set_level("INFO")
+    line = Line(service(Stage()))
+    await line.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert line.take().startswith(b"HTTP/1.1 400 ")
+    assert "refused 400, no Host" in caplog.text
+
+
+# -- a client that reads slowly --
+
+
+@on_loop
+async def test_who_waits_for_a_slow_client_goes_on_when_it_reads() -> None:
+    """Everybody who waits; and nobody waits for a client that reads."""
+    line = Line(service(Stage()))
+    await line.connection.drained()
+    line.stall()
+    assert line.connection.congested
+    waiting = [asyncio.ensure_future(line.connection.drained()) for _ in range(3)]
+    await turn()
+    assert not any(task.done() for task in waiting)
+    line.catch_up()
+    await asyncio.gather(*waiting)
+    assert not line.connection.congested
+    await line.connection.drained()
+
+
+@on_loop
+async def test_who_waits_for_a_slow_client_goes_on_when_it_leaves() -> None:
+    """Now and later."""
+    line = Line(service(Stage()))
+    line.stall()
+    waiting = asyncio.ensure_future(line.connection.drained())
+    await turn()
+    await line.leave()
+    await waiting
+    await line.connection.drained()
+    assert not line.connection.congested
+    assert line.connection.deadline == math.inf
+
+
+@on_loop
+async def test_a_client_that_takes_nothing_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """After --write-timeout seconds without a byte; one that takes some gets as long again."""
+    caplog.set_level("INFO")
+    stage = Stage()
+    line = Line(service(stage, http=Http(write_timeout=5)))
+    await line.ask()
+    line.stall(100_000)
+    first = line.connection.deadline
+    line.transport.waiting = 99_999
+    line.connection.expire(first)
+    assert line.connection.deadline > first
+    assert not line.aborted
+    line.connection.expire(line.connection.deadline)
+    assert line.aborted
+    assert "--write-timeout" in caplog.text
+
+
+@on_loop
+async def test_without_a_write_timeout_a_slow_client_is_kept() -> None:
+    """0 means never."""
+    line = Line(service(Stage(), http=Http(write_timeout=0)))
+    await line.ask()
+    line.stall()
+    line.connection.close()
+    assert line.connection.deadline == math.inf
+
+
+@on_loop
+async def test_a_client_that_reads_again_is_not_watched() -> None:
+    """The deadline goes with the reason."""
+    line = Line(service(Stage()))
+    await line.ask()
+    line.stall()
+    line.catch_up()
+    assert line.connection.deadline == math.inf
+
+
+@on_loop
+async def test_a_closed_connection_whose_client_takes_nothing_is_cut() -> None:
+    """What is left of a response may be below every mark: it must be taken all the same."""
+    stage = Stage()
+    line = Line(service(stage, http=Http(write_timeout=5)))
+    await line.ask(b"/", b"GET", b"Connection: close")
+    line.transport.waiting = 1000
+    await stage.call.start()
+    await stage.call.body(b"x")
+    assert line.closed
+    line.connection.expire(line.connection.deadline)
+    assert line.aborted
+
+
+@on_loop
+async def test_a_closed_connection_is_watched_until_all_is_taken() -> None:
+    """Also when a client that was slow has caught up with all but the last bytes."""
+    line = Line(service(Stage(), http=Http(write_timeout=5)))
+    await line.ask()
+    line.stall()
+    line.connection.close()
+    line.transport.waiting = 1000
+    line.connection.resumeProducing()
+    line.connection.expire(line.connection.deadline)
+    line.connection.expire(line.connection.deadline)
+    assert line.aborted
+
+
+@on_loop
+async def test_the_transport_may_say_that_it_stops() -> None:
+    """The end of the connection follows by itself."""
+    line = Line(service(Stage()))
+    line.connection.stopProducing()
+    assert not line.aborted
+
+
+# -- leaving --
+
+
+@on_loop
+async def test_a_connection_that_comes_while_the_worker_leaves() -> None:
+    """It was accepted before, and gets a moment rather than a closed door."""
+    served = service(Stage())
+    calm = Line(served).connection.deadline
+    served.draining = True
+    line = Line(served)
+    assert line.connection.draining
+    assert line.connection.deadline < calm
+
+
+@on_loop
+async def test_an_idle_connection_is_told_that_the_worker_leaves() -> None:
+    """Its codec knows what to do."""
+    line = Line(service(Stage()))
+    before = line.connection.deadline
+    line.connection.drain()
+    assert line.connection.deadline < before
+
+
+# -- whom to believe --
+
+
+@on_loop
+async def test_a_proxy_that_was_not_declared_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its headers are ignored, and the log names the option, not once a request."""
+    proxy = Proxy(proxy_headers=True, forwarded_allow_ips=("127.0.0.1",))
+    served = service(Stage(), proxy=proxy, websocket=Limits())
+    for peer in (None, address.UNIXAddress(None)):
+        line = Line(served, peer)
+        await line.ask(b"/", b"GET", b"X-Forwarded-For: 10.9.8.7")
+    assert caplog.text.count("--forwarded-allow-ips") == 1
+    quiet = Line(served)
+    await quiet.ask()
+    assert caplog.text.count("--forwarded-allow-ips") == 1
+
+
+@on_loop
+async def test_an_undeclared_proxy_behind_a_unix_socket_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """There is no address to show; the words of the option are shown instead."""
+    proxy = Proxy(proxy_headers=True, forwarded_allow_ips=("127.0.0.1",))
+    line = Line(service(Stage(), proxy=proxy), address.UNIXAddress(None))
+    await line.ask(b"/", b"GET", b"X-Forwarded-For: 10.9.8.7")
+    assert "on the unix socket" in caplog.text
+
+
+@on_loop
+async def test_the_log_shows_the_client_behind_a_proxy() -> None:
+    """If the proxy is trusted and says who it is; otherwise the peer itself."""
+    proxy = Proxy(proxy_headers=True, forwarded_allow_ips=("192.168.1.1",))
+    stage = Stage()
+    for lines, text in (
+        ((b"X-Forwarded-For: 10.9.8.7",), "10.9.8.7:0"),
+        ((), "192.168.1.1:54321"),
+    ):
+        line = Line(service(stage, proxy=proxy))
+        await line.ask(b"/", b"GET", *lines)
+        (exchange,) = line.connection.service.exchanges
+        assert line.connection.client_text(exchange.head) == text  # type: ignore[attr-defined]
+
+
+@on_loop
+async def test_a_transport_is_asked_for_nothing_it_does_not_have() -> None:
+    """Any Twisted transport with `unsent` will do."""
+    connection = Connection(service(Stage()), secure=False)
+    connection.makeConnection(Transport())
+    connection.dataReceived(GET)
+    await turn()
+    assert len(connection.service.exchanges) == 1

@@ -1,0 +1,244 @@
+"""The life of one application call, whatever becomes of it and of its client."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from daphne_supervisor.config import Http
+from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, as_bytes, unexpected
+from daphne_supervisor.worker.service import Service
+from daphne_supervisor.worker.threads import CallContexts
+from tests.support.transports import Stage, on_loop, service, turn
+
+
+class Plain(Exchange):
+    """An exchange that notes its end."""
+
+    def __init__(self, served: Service) -> None:
+        """Have no end yet."""
+        super().__init__(served, CallContexts(served.threads))
+        self.end: list[Any] = []
+
+    def scope(self) -> dict[str, Any]:
+        """Be of some type."""
+        return {"type": "plain"}
+
+    async def receive(self) -> dict[str, Any]:
+        """Wait for the client to leave."""
+        while not self.gone:
+            await self.wait()
+        return {"type": "gone"}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Refuse everything once the client has left."""
+        if self.gone:
+            raise ClientDisconnected
+        raise unexpected(message["type"], "it is a test")
+
+    def failed(self, error: BaseException) -> None:
+        """Note it."""
+        self.end.append(error)
+
+    def returned(self) -> None:
+        """Note it."""
+        self.end.append("returned")
+
+    def describe(self) -> str:
+        """Be called so."""
+        return "PLAIN /"
+
+
+async def started(**http: Any) -> tuple[Plain, Stage, Service]:
+    """Return an exchange whose application runs."""
+    stage = Stage()
+    served = service(stage, http=Http(**http))
+    exchange = Plain(served)
+    exchange.start()
+    await turn()
+    return exchange, stage, served
+
+
+@on_loop
+async def test_a_call_returns() -> None:
+    """While it runs it can be found; afterwards nothing of it is left."""
+    exchange, stage, served = await started()
+    assert served.exchanges == {exchange}
+    assert stage.call.scope == {"type": "plain"}
+    await stage.call.returns()
+    assert (exchange.end, served.exchanges) == (["returned"], set())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), SystemExit(3), KeyboardInterrupt()])
+@on_loop
+async def test_a_call_fails(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """Its traceback is logged, its exchange told; even `SystemExit` does not end the worker."""
+    exchange, stage, served = await started()
+    await stage.call.raises(error)
+    assert (exchange.end, served.exchanges) == ([error], set())
+    assert "Exception inside application: PLAIN /" in caplog.text
+
+
+@on_loop
+async def test_a_call_that_lets_the_disconnect_pass_has_returned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`send` told it that its client has left: there is nothing to log."""
+    exchange, stage, _ = await started()
+    exchange.leave()
+    with pytest.raises(ClientDisconnected):
+        await stage.call.send({"type": "x"})
+    await stage.call.raises(ClientDisconnected())
+    assert (exchange.end, caplog.records) == (["returned"], [])
+
+
+def test_the_disconnect_is_an_os_error() -> None:
+    """Applications catch what ASGI 2.4 names."""
+    assert issubclass(ClientDisconnected, OSError)
+
+
+@on_loop
+async def test_a_call_that_is_cancelled_has_failed() -> None:
+    """Unless its client has left: then it has ended as it should."""
+    exchange, _, _ = await started()
+    exchange.cancel()
+    await turn()
+    assert isinstance(exchange.end[0], asyncio.CancelledError)
+    exchange, _, _ = await started()
+    exchange.leave()
+    exchange.cancel()
+    await turn()
+    assert exchange.end == ["returned"]
+
+
+@on_loop
+async def test_a_call_whose_event_loop_has_ended_is_nobody_s_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At the end of the worker there is nothing to answer, and nothing to log."""
+    served = service(Stage())
+    exchange = Plain(served)
+    call = exchange._run()
+    call.send(None)
+    assert served.exchanges == {exchange}
+    call.close()
+    assert (exchange.end, caplog.records, served.exchanges) == ([], [], set())
+
+
+@on_loop
+async def test_nothing_to_cancel_is_nothing_to_do() -> None:
+    """A request may lose its client before its turn comes."""
+    exchange = Plain(service(Stage()))
+    exchange.cancel()
+    exchange.leave()
+    assert exchange.gone
+    assert exchange._timer is None
+
+
+@on_loop
+async def test_everybody_who_receives_hears_that_the_client_has_left() -> None:
+    """Each of several waiting `receive` calls is woken, and the next one does not wait."""
+    exchange, stage, _ = await started()
+    waiting = [asyncio.ensure_future(stage.call.receive()) for _ in range(3)]
+    await turn()
+    exchange.wake()
+    await turn()
+    assert not any(task.done() for task in waiting)
+    exchange.leave()
+    assert await asyncio.gather(*waiting, stage.call.receive()) == [{"type": "gone"}] * 4
+
+
+@on_loop
+async def test_a_receive_that_is_cancelled_leaves_nothing_behind() -> None:
+    """An application may look again and again whether its client is still there."""
+    exchange, stage, _ = await started()
+    for _ in range(5):
+        looking = asyncio.ensure_future(stage.call.receive())
+        await turn()
+        assert len(exchange._waiters) == 1
+        looking.cancel()
+        await turn()
+    assert exchange._waiters == {}
+
+
+@on_loop
+async def test_a_receive_cancelled_as_it_is_woken_is_no_error() -> None:
+    """Both may happen before the task goes on."""
+    exchange, stage, _ = await started()
+    looking = asyncio.ensure_future(stage.call.receive())
+    await turn()
+    looking.cancel()
+    exchange.wake()
+    exchange.wake()
+    await turn()
+    assert looking.cancelled()
+
+
+@on_loop
+async def test_a_call_that_overstays_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """After --application-close-timeout seconds without a client; the log names the option."""
+    exchange, _, served = await started(application_close_timeout=0)
+    exchange.leave()
+    exchange.leave()
+    await turn()
+    assert (exchange.end, served.exchanges) == (["returned"], set())
+    assert "--application-close-timeout" in caplog.text
+
+
+@on_loop
+async def test_a_call_that_ends_in_time_is_not_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its timer goes with it."""
+    exchange, stage, _ = await started(application_close_timeout=60)
+    exchange.leave()
+    timer = exchange._timer
+    assert timer is not None
+    await stage.call.returns()
+    assert (timer.cancelled(), exchange.end, caplog.records) == (True, ["returned"], [])
+
+
+@on_loop
+async def test_a_client_that_leaves_after_the_call_changes_nothing() -> None:
+    """No timer is started for what has ended."""
+    exchange, stage, _ = await started()
+    await stage.call.returns()
+    exchange.leave()
+    assert exchange._timer is None
+
+
+@on_loop
+async def test_a_kind_of_exchange_has_to_say_what_it_does() -> None:
+    """What every kind does differently has no default."""
+    served = service(Stage())
+    exchange = Exchange(served, CallContexts(served.threads))
+    for method in (exchange.scope, exchange.returned, exchange.describe):
+        with pytest.raises(NotImplementedError):
+            method()
+    with pytest.raises(NotImplementedError):
+        exchange.failed(RuntimeError())
+    with pytest.raises(NotImplementedError):
+        await exchange.receive()
+    with pytest.raises(NotImplementedError):
+        await exchange.send({})
+
+
+def test_bytes_are_bytes() -> None:
+    """What is like bytes is taken, and copied if it may change; text is refused."""
+    buffer = bytearray(b"abc")
+    taken = as_bytes(buffer)
+    buffer[0] = 0
+    whole = b"x"
+    assert taken == b"abc"
+    assert as_bytes(memoryview(b"abc")) == b"abc"
+    assert as_bytes(whole) is whole
+    for wrong in ("text", None, 3):
+        with pytest.raises(TypeError):
+            as_bytes(wrong)
+
+
+def test_an_unexpected_message_is_named() -> None:
+    """With the state in which it may not be sent."""
+    assert str(unexpected("x.y", "it is late")) == "unexpected ASGI message 'x.y': it is late"

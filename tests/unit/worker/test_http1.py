@@ -1,0 +1,1002 @@
+"""HTTP/1.1 on the wire, between a connection and exchanges that only remember."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daphne_supervisor.config import Http
+from daphne_supervisor.worker.head import Refused
+from daphne_supervisor.worker.http1 import DRAIN_IDLE, LINGER, SWALLOW, Phase
+from tests.support.wire import Rig, bytewise, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOST = b"Host: a\r\n"
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def get(path: bytes = b"/", lines: bytes = b"", version: bytes = b"1.1") -> bytes:
+    """Return a GET with `lines` behind its Host."""
+    return b"GET %b HTTP/%b\r\n" % (path, version) + HOST + lines + b"\r\n"
+
+
+def post(body: bytes, lines: bytes = b"", length: int | None = None) -> bytes:
+    """Return a POST of `body`, announced as `length` bytes."""
+    size = len(body) if length is None else length
+    return b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n" % size + lines + b"\r\n" + body
+
+
+def chunked(body: bytes = b"", lines: bytes = b"") -> bytes:
+    """Return a chunked POST; `body` is as it goes over the wire."""
+    return b"POST / HTTP/1.1\r\n" + HOST + lines + b"Transfer-Encoding: chunked\r\n\r\n" + body
+
+
+def rig(*pieces: bytes, **limits: Any) -> Rig:
+    """Return a connection with `limits` that `pieces` have arrived on."""
+    made = Rig(Http(**limits))
+    made.feed(*pieces)
+    return made
+
+
+def refused(made: Rig, status: int) -> str:
+    """Check that the last thing sent is one error page, and the end; return the rule."""
+    assert [reason.status for reason in made.handler.refusals] == [status]
+    last = made.answers[-1]
+    assert (last.status, last.headers["Connection"], last.whole) == (status, "close", True)
+    assert made.port.ends == ["shut"]
+    assert made.codec.phase is Phase.LINGERING
+    rule = made.handler.refusals[0].rule
+    assert rule.encode()[:20].replace(b"`", b"") in last.body.replace(b"`", b"")
+    return rule
+
+
+# -- one request after the other --
+
+
+@pytest.mark.parametrize("slices", [bytewise, lambda data: [data]], ids=["bytewise", "whole"])
+def test_a_request_is_answered(slices: Callable[[bytes], list[bytes]]) -> None:
+    """A request comes out as it went in, however it was cut; the connection is kept."""
+    made = rig(*slices(post(b"hello", b"X-Y:  z \r\nX-Empty:\r\n")))
+    (request,) = made.requests
+    assert (request.started, request.ended, request.body) == (True, True, b"hello")
+    assert request.head.values(b"x-y") == [b"z"]
+    assert request.head.values(b"x-empty") == [b""]
+    assert made.codec.phase is Phase.BUSY
+    made.respond(201, b"done", [(b"x-z", b"y")])
+    (answer,) = made.answers
+    assert (answer.status, answer.body, answer.headers["x-z"]) == (201, b"done", "y")
+    assert made.codec.phase is Phase.IDLE
+    assert made.port.ends == []
+
+
+def test_a_connection_serves_many() -> None:
+    """Requests follow each other on one connection, each with a stream of its own."""
+    made = rig()
+    for number in range(3):
+        made.feed(get(b"/%d" % number))
+        made.respond(body=b"%d" % number)
+    assert [answer.body for answer in made.answers] == [b"0", b"1", b"2"]
+    assert [request.stream for request in made.requests] == [1, 2, 3]
+
+
+def test_blank_lines_before_a_request_are_skipped() -> None:
+    """Old clients end a body with CR LF that belongs to nothing (RFC 9112 section 2.2)."""
+    made = rig(b"\r\n\r\n" + post(b"x"))
+    made.respond()
+    made.feed(b"\r\n", get())
+    made.respond()
+    assert made.statuses == [200, 200]
+
+
+def test_a_response_is_streamed() -> None:
+    """Pieces leave as they come, and nothing is written for nothing."""
+    made = rig(get())
+    made.respond(body=b"a", more=True)
+    made.send(b"", more=True)
+    made.send(b"b", more=True)
+    assert len(made.port.writes) == 2
+    made.send(b"")
+    assert made.answers[0].body == b"ab"
+    assert made.codec.phase is Phase.IDLE
+
+
+def test_a_large_body_is_not_copied() -> None:
+    """Head and body leave together, unless the body is large."""
+    made = rig(get())
+    made.respond(body=b"x" * 100)
+    assert len(made.port.writes) == 1
+    made.feed(get())
+    body = b"x" * 20_000
+    made.respond(body=body)
+    assert made.port.writes[-1] is body
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+def test_a_response_without_a_body_leaves_nothing_behind(method: bytes) -> None:
+    """The next response begins right behind a head that has no body."""
+    made = rig(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
+    made.respond(200 if method == b"HEAD" else 304, b"hello")
+    made.feed(get())
+    made.respond(body=b"x")
+    assert [answer.body for answer in made.answers] == [b"", b"x"]
+
+
+def test_only_the_current_request_is_answered() -> None:
+    """An exchange that is over, or waits its turn, cannot write into another one's response."""
+    made = rig(get() + get())
+    for stream in (0, 2):
+        with pytest.raises(RuntimeError, match="not being answered"):
+            made.codec.respond(stream, 200, [], b"", more=False)
+        with pytest.raises(RuntimeError, match="not being answered"):
+            made.codec.send(stream, b"", more=False)
+        with pytest.raises(RuntimeError, match="not being answered"):
+            made.codec.give_up(stream)
+    assert made.sent == b""
+
+
+def test_a_response_that_cannot_be_sent_can_be_replaced() -> None:
+    """An error in head or body is the caller's, and not a byte of it has left."""
+    made = rig(get())
+    with pytest.raises(ValueError, match="CR, LF or NUL"):
+        made.respond(headers=[(b"a", b"b\r\nc: d")])
+    with pytest.raises(ValueError, match="more than its Content-Length"):
+        made.respond(body=b"abc", headers=[(b"content-length", b"2")])
+    assert made.sent == b""
+    made.respond(500, b"sorry")
+    assert made.statuses == [500]
+    assert made.codec.phase is Phase.IDLE
+
+
+def test_a_surplus_never_leaves() -> None:
+    """More than the announced length raises, and the response that has begun is cut."""
+    made = rig(get() + get())
+    made.respond(body=b"ab", headers=[(b"content-length", b"3")], more=True)
+    with pytest.raises(ValueError, match="more than its Content-Length"):
+        made.send(b"cd")
+    made.codec.give_up(1)
+    assert made.sent.endswith(b"\r\n\r\nab")
+    assert made.port.ends == ["abort"]
+    assert made.requests[1].gone
+
+
+def test_a_short_response_ends_the_connection() -> None:
+    """Less than the announced length: the close tells the client that it is not all."""
+    made = rig(get())
+    made.respond(body=b"ab", headers=[(b"content-length", b"3")])
+    assert not made.answers[0].whole
+    assert made.port.ends == ["close"]
+
+
+# -- persistence, RFC 9112 section 9 --
+
+
+@pytest.mark.parametrize(
+    ("request_", "kept"),
+    [
+        (get(), True),
+        (get(lines=b"Connection: close\r\n"), False),
+        (get(version=b"1.0"), False),
+        (get(version=b"1.0", lines=b"Connection: Keep-Alive\r\n"), True),
+        (get(version=b"1.0", lines=b"Connection: keep-alive, close\r\n"), False),
+    ],
+)
+def test_who_asks_for_a_close_gets_one(request_: bytes, *, kept: bool) -> None:
+    """The connection persists by version and by what the client says, and the client is told."""
+    made = rig(request_)
+    made.respond(body=b"x")
+    assert made.port.ends == ([] if kept else ["close"])
+    if kept:
+        made.feed(request_)
+        made.respond()
+        assert made.statuses == [200, 200]
+    else:
+        assert made.answers[0].headers["Connection"] == "close"
+        assert made.codec.phase is Phase.OVER
+
+
+def test_behind_a_last_request_nothing_is_served() -> None:
+    """What follows `Connection: close` is not processed (9.6); the response is safe from it."""
+    made = rig(get(lines=b"Connection: close\r\n") + get(b"/never"))
+    made.respond(body=b"x")
+    assert [request.head.path for request in made.requests] == ["/"]
+    assert made.statuses == [200]
+    assert made.port.ends == ["shut"]
+
+
+def test_an_application_may_close() -> None:
+    """`Connection: close` from the application ends the connection; whoever waits is told."""
+    made = rig(get() + get())
+    made.respond(headers=[(b"connection", b"close")])
+    assert made.statuses == [200]
+    assert made.requests[1].gone
+    assert not made.requests[1].started
+    assert made.port.ends == ["shut"]
+    assert made.port.reading
+
+
+def test_nothing_is_read_behind_the_end() -> None:
+    """Bytes that arrive after the close are nobody's request."""
+    made = rig(get(lines=b"Connection: close\r\n"))
+    made.respond()
+    made.feed(get(), b"garbage\0")
+    assert len(made.requests) == 1
+    assert made.handler.refusals == []
+
+
+# -- pipelining --
+
+
+def test_responses_leave_in_the_order_of_requests() -> None:
+    """One request runs at a time, the others wait, and reading waits with them."""
+    made = rig(get(b"/1") + post(b"two") + get(b"/3"))
+    assert [request.started for request in made.requests] == [True, False, False]
+    assert not made.port.reading
+    made.respond(body=b"1")
+    made.respond(body=b"2a", more=True)
+    assert [request.started for request in made.requests] == [True, True, False]
+    assert not made.port.reading
+    made.send(b"2b")
+    assert made.port.reading
+    made.respond(body=b"3")
+    assert [answer.body for answer in made.answers] == [b"1", b"2a2b", b"3"]
+    assert made.codec.phase is Phase.IDLE
+
+
+def test_a_request_that_waits_takes_its_body() -> None:
+    """The body of a request that has not begun is kept for it."""
+    made = rig(get() + post(b"", length=4), b"bo", b"dy")
+    made.respond()
+    assert (made.current.body, made.current.ended) == (b"body", True)
+
+
+def test_the_next_head_may_have_begun() -> None:
+    """A response may end while the next head is arriving: then the head's time runs."""
+    made = rig(get() + b"GET /ne", head_timeout=7.0)
+    made.port.time += 100
+    made.respond()
+    assert made.codec.phase is Phase.HEAD
+    assert made.in_time == 7
+    made.feed(b"xt HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert made.current.head.path == "/next"
+
+
+def test_a_malformed_request_costs_nobody_before_it() -> None:
+    """Everything before it is answered in order, then comes its error, and the end."""
+    made = rig(get(b"/1") + get(b"/2") + b"GET / HTTP/1.1\r\nno header\r\n\r\n" + get(b"/4"))
+    made.feed(get(b"/5"))
+    made.respond(body=b"1")
+    made.respond(body=b"2")
+    assert made.statuses == [200, 200, 400]
+    assert [answer.headers["Connection"] for answer in made.answers] == [None, None, "close"]
+    assert len(made.requests) == 2
+    refused(made, 400)
+
+
+def test_a_refusal_waits_for_a_response_that_is_being_sent() -> None:
+    """An error page does not break into a response."""
+    made = rig(get())
+    made.respond(body=b"a", more=True)
+    made.feed(b"\0")
+    assert len(made.handler.refusals) == 1
+    made.send(b"b")
+    assert made.answers[0].body == b"ab"
+    refused(made, 501)
+
+
+def test_a_refusal_behind_a_close_is_not_sent() -> None:
+    """A client that was told of the close expects no second response."""
+    made = rig(get() + b"\0")
+    made.respond(headers=[(b"connection", b"close")])
+    assert made.statuses == [200]
+    assert made.port.ends == ["shut"]
+
+
+# -- malformed requests --
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\n",
+        b"GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+        get(lines=b"X: a\r\n b\r\n"),
+        get(lines=b"X: a\r\n\tb\r\n"),
+        get(lines=b"X : a\r\n"),
+        get(lines=b": a\r\n"),
+        get(lines=b"X\r\n"),
+        get(lines=b"X(: a\r\n"),
+        get(lines=b"X\xe9: a\r\n"),
+        get(lines=b"X: a\rb\r\n"),
+        get(lines=b"X: a\0b\r\n"),
+        get(lines=b"X: a\x01b\r\n"),
+        get(lines=b"X: a\x0bb\r\n"),
+        get(lines=b"X: a\x7fb\r\n"),
+        get(b"nowhere"),
+        get(b"/a#b"),
+        get(b"/a\x01"),
+        get(b"/\xe9"),
+        get(b"/a b"),
+        get(b"*"),
+        get(b"http://"),
+        get(lines=b"Content-Length: 1, 1\r\n"),
+        get(lines=b"Content-Length: +1\r\n"),
+        get(lines=b"Content-Length: 1\r\nContent-Length: 1\r\n"),
+        get(lines=b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
+        get(lines=b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n"),
+        get(lines=b"Transfer-Encoding:\x0bchunked\r\n"),
+        get(lines=b"Transfer-Encoding: chunked\r\n", version=b"1.0"),
+        get(version=b"1.10"),
+        get(version=b"1"),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=lambda head: repr(head[:45])[2:-1],
+)
+@pytest.mark.parametrize("slices", [bytewise, lambda data: [data]], ids=["bytewise", "whole"])
+def test_a_malformed_head_is_refused(slices: Callable[[bytes], list[bytes]], head: bytes) -> None:
+    """400 or, where the first bytes are no method, 501; no application is called."""
+    made = rig(*slices(head))
+    refused(made, 501 if head.startswith(b"\x16") else 400)
+    assert made.requests == []
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (get(lines=b"Transfer-Encoding: gzip\r\n"), 501),
+        (get(lines=b"Transfer-Encoding: gzip, chunked\r\n"), 501),
+        (get(version=b"2.0"), 505),
+        (b"GET /\r\n\r\n", 505),
+        (get(lines=b"Expect: the-unexpected\r\n"), 417),
+    ],
+)
+def test_what_is_not_supported_is_said(head: bytes, status: int) -> None:
+    """The status names what the server cannot do."""
+    refused(rig(head), status)
+
+
+def test_a_refused_head_gets_no_body() -> None:
+    """A response to HEAD has no content, not even an error's (RFC 9110 section 9.3.2)."""
+    made = rig(b"HEAD / HTTP/1.1\r\n\r\n")
+    assert made.sent.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nContent-Length: 1" in made.sent
+    assert made.sent.endswith(b"\r\n\r\n")
+
+
+def test_a_header_with_an_underscore_is_nobodys() -> None:
+    """It steers nothing and reaches no application."""
+    made = rig(get(lines=b"Transfer_Encoding: chunked\r\nContent_Length: 5\r\n") + get(b"/2"))
+    assert [request.head.headers for request in made.requests] == [[(b"host", b"a")]] * 2
+
+
+def test_an_error_of_the_connections_is_not_the_clients() -> None:
+    """An exception from behind the port is not taken for a malformed request."""
+    made = Rig()
+    made.handler.failure = RuntimeError("a bug")
+    with pytest.raises(Exception, match="callback") as caught:
+        made.feed(get())
+    assert caught.value.__context__ is made.handler.failure
+    assert made.handler.refusals == []
+
+
+# -- limits --
+
+
+def test_the_request_line_is_limited() -> None:
+    """--max-request-line bytes of target pass, one more is 414, before the line has ended."""
+    assert rig(get(b"/" + b"x" * 99), max_request_line=100).requests
+    for slices in (bytewise, lambda data: [data]):
+        made = rig(*slices(b"GET /" + b"x" * 100), max_request_line=100)
+        assert "--max-request-line" in refused(made, 414)
+
+
+def test_the_number_of_headers_is_limited() -> None:
+    """--max-header-count headers pass, one more is 431."""
+    assert rig(get(lines=b"X: y\r\n" * 9), max_header_count=10).requests
+    made = rig(get(lines=b"X: y\r\n" * 10), max_header_count=10)
+    assert "--max-header-count" in refused(made, 431)
+
+
+@pytest.mark.parametrize("slices", [lambda data: cut(data, [9]), lambda data: [data]])
+def test_the_size_of_headers_is_limited(slices: Callable[[bytes], list[bytes]]) -> None:
+    """--max-header-size bytes pass, one more is 431; `Host: a` is nine of them."""
+    assert rig(*slices(get(lines=b"X: " + b"y" * 86 + b"\r\n")), max_header_size=100).requests
+    made = rig(*slices(get(lines=b"X: " + b"y" * 87 + b"\r\n")), max_header_size=100)
+    assert "--max-header-size" in refused(made, 431)
+
+
+@pytest.mark.parametrize(
+    "endless", [b"GET / HTTP/1.1\r\nX", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\nHost: a"]
+)
+def test_a_head_without_an_end_is_limited(endless: bytes) -> None:
+    """A header that never ends is refused before it fills the memory."""
+    made = rig(endless, max_header_size=100, max_request_line=50)
+    for _ in range(151):
+        assert made.handler.refusals == []
+        made.feed(b"x")
+    assert "--max-header-size" in refused(made, 431)
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nX: ", b"0\r\nX", b"1;", b"1;x=", b'1;x="'])
+def test_trailers_without_an_end_are_limited(endless: bytes) -> None:
+    """So are trailers and chunk extensions, which the parser would collect for ever."""
+    made = rig(chunked(), endless, max_header_size=100, max_request_line=50)
+    for _ in range(150 // 10):
+        assert made.handler.refusals == []
+        made.feed(b"x" * 10)
+    made.feed(b"x" * 10)
+    assert made.requests[0].gone
+    refused(made, 431)
+
+
+def test_many_trailers_are_limited() -> None:
+    """Nor can one trailer after the other go on for ever."""
+    made = rig(chunked(b"0\r\n"), max_header_size=100, max_request_line=50)
+    made.feed(*[b"X: y\r\n"] * 26)
+    refused(made, 431)
+
+
+def test_a_long_body_in_small_pieces_is_no_trailer() -> None:
+    """What counts is what comes between pieces of body."""
+    made = rig(max_header_size=60, max_request_line=10)
+    for _ in range(3):
+        made.feed(*bytewise(chunked(b"1\r\nx\r\n" * 100 + b"0\r\nY: z\r\n\r\n")))
+        made.respond()
+    assert [request.body for request in made.requests] == [b"x" * 100] * 3
+    assert made.statuses == [200] * 3
+
+
+def test_an_error_is_not_followed_by_another() -> None:
+    """A head that is malformed and too large has one error."""
+    made = rig(b"GET / HTTP/1.1\r\nX: ", max_header_size=100, max_request_line=50)
+    made.feed(b"\0" + b"x" * 200)
+    refused(made, 400)
+
+
+def test_a_body_that_is_announced_too_large_is_refused() -> None:
+    """--max-body-size bytes pass, one more is 413, before a byte of it has come."""
+    assert rig(post(b"x" * 10), max_body_size=10).requests[0].ended
+    made = rig(post(b"", length=11), max_body_size=10)
+    assert "--max-body-size" in refused(made, 413)
+    assert made.requests == []
+
+
+def test_a_body_that_grows_too_large_is_refused() -> None:
+    """A chunked body is counted as it comes; the application learns that its client is lost."""
+    made = rig(chunked(b"a\r\n0123456789\r\n"), max_body_size=10)
+    made.feed(b"1\r\nx\r\n")
+    assert (made.requests[0].body, made.requests[0].gone) == (b"0123456789", True)
+    refused(made, 413)
+    with pytest.raises(RuntimeError, match="not being answered"):
+        made.respond()
+
+
+# -- bodies --
+
+
+@pytest.mark.parametrize("slices", [bytewise, lambda data: [data]], ids=["bytewise", "whole"])
+def test_chunks_are_joined(slices: Callable[[bytes], list[bytes]]) -> None:
+    """Chunk framing, extensions and trailers stay on the wire; only data reaches the request."""
+    body = b'3\r\nabc\r\nA;x=y;z="q"\r\n0123456789\r\n0\r\nX-T: u\r\nHost: evil\r\n\r\n'
+    made = rig(*slices(chunked(body) + get(b"/2")))
+    first, second = made.requests
+    assert (first.body, first.ended) == (b"abc0123456789", True)
+    names = [(b"host", b"a"), (b"transfer-encoding", b"chunked")]
+    assert first.head.headers == names
+    assert second.head.headers == [(b"host", b"a")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"x\r\n",
+        b"\r\n",
+        b"-1\r\n",
+        b"+1\r\n",
+        b"0x1\r\n",
+        b"1 \r\n",
+        b"1\nx\r\n0\r\n\r\n",
+        b"1;a\nx\r\n0\r\n\r\n",
+        b"1;a\x01\r\nx\r\n0\r\n\r\n",
+        b"1\r\nx\n0\r\n\r\n",
+        b"1\r\nxy\r\n0\r\n\r\n",
+        b"fffffffffffffffff\r\n",
+        b"0\r\n\n",
+        b"0\r\nX : y\r\n\r\n",
+        b"0\r\nContent-Length: 5\r\n\r\n",
+        b"0\r\nX: a\0\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("slices", [bytewise, lambda data: [data]], ids=["bytewise", "whole"])
+def test_malformed_chunks_are_refused(slices: Callable[[bytes], list[bytes]], body: bytes) -> None:
+    """Chunks that two servers could read differently end the request and the connection."""
+    made = rig(*slices(chunked(body)))
+    assert made.requests[0].gone
+    assert not made.requests[0].ended
+    refused(made, 400)
+
+
+def test_a_body_that_breaks_during_its_response_breaks_the_response() -> None:
+    """No error page fits into a response that has begun: the connection is cut, once for all."""
+    made = rig(chunked())
+    made.respond(body=b"a", more=True)
+    made.feed(b"x\r\n")
+    assert made.requests[0].gone
+    assert made.port.ends == ["abort"]
+    assert made.codec.phase is Phase.OVER
+    assert made.in_time == math.inf
+    made.codec.lost()
+    with pytest.raises(RuntimeError, match="not being answered"):
+        made.send(b"b")
+
+
+def test_a_body_that_breaks_before_its_turn_is_answered_in_turn() -> None:
+    """A waiting request that breaks is never started, and its error waits for the first one."""
+    made = rig(get() + chunked(b"1\r\nx\r\n"), b"nonsense\r\n")
+    first, second = made.requests
+    assert (second.gone, second.started) == (True, False)
+    assert not first.gone
+    made.respond(body=b"1")
+    assert made.statuses == [200, 400]
+    refused(made, 400)
+
+
+def test_reading_follows_the_application() -> None:
+    """A full exchange stops the client, and what is taken lets it go on."""
+    made = rig(post(b"", length=100))
+    made.codec.taken(1)
+    made.current.full = True
+    made.feed(b"x")
+    assert not made.port.reading
+    made.codec.taken(1)
+    assert not made.port.reading
+    made.current.full = False
+    made.codec.taken(1)
+    assert made.port.reading
+
+
+# -- 100 Continue, RFC 9110 section 10.1.1 --
+
+EXPECT = b"Expect: 100-continue\r\n"
+
+
+def test_a_client_that_waits_is_asked() -> None:
+    """100 Continue leaves when the application wants the body, and not before."""
+    made = rig(post(b"", EXPECT, length=4))
+    assert made.sent == b""
+    made.ask()
+    assert made.sent == CONTINUE
+    made.feed(b"body")
+    assert made.current.ended
+    made.respond()
+    assert made.statuses == [200]
+    assert made.codec.phase is Phase.IDLE
+
+
+def test_nobody_is_asked_out_of_turn() -> None:
+    """Not behind the head of the response, and not for a request that waits or is over."""
+    made = rig(get() + post(b"", EXPECT, length=4))
+    made.codec.proceed(2)
+    assert made.sent == b""
+    made.respond()
+    made.respond(more=True, body=b"x")
+    before = made.sent
+    made.codec.proceed(2)
+    made.codec.proceed(1)
+    assert made.sent == before
+    made.send(b"")
+    made.codec.proceed(2)
+
+
+def test_an_answer_without_the_body_ends_the_connection() -> None:
+    """A client that was not asked may or may not send the body: nobody can tell what follows."""
+    made = rig(post(b"", EXPECT, length=4))
+    made.respond(403)
+    assert made.answers[0].headers["Connection"] == "close"
+    assert made.port.ends == ["shut"]
+    made.feed(b"body" + get())
+    assert len(made.requests) == 1
+
+
+def test_a_streamed_answer_without_the_body_ends_the_connection_too() -> None:
+    """It is told in the head."""
+    made = rig(chunked(lines=EXPECT))
+    made.respond(403, b"a", more=True)
+    made.send(b"b")
+    assert made.answers[0].headers["Connection"] == "close"
+    assert made.port.ends == ["shut"]
+
+
+# -- bodies that nobody reads --
+
+
+def test_a_short_rest_is_swallowed() -> None:
+    """The rest of a body is thrown away, and the connection is kept for the next request."""
+    made = rig(post(b"", length=SWALLOW) + b"ab", head_timeout=7.0)
+    made.port.time += 50
+    made.respond()
+    assert made.codec.phase is Phase.SWALLOWING
+    assert made.in_time == 7
+    made.feed(b"x" * (SWALLOW - 3))
+    assert made.codec.phase is Phase.SWALLOWING
+    assert made.in_time == 7
+    made.feed(b"x" + get(b"/2"))
+    assert made.requests[0].body == b"ab"
+    assert made.current.head.path == "/2"
+
+
+def test_a_swallowed_body_leaves_an_idle_connection() -> None:
+    """The keep-alive time begins with the last byte of the body."""
+    made = rig(chunked(b"1\r\nx\r\n"), keep_alive=9.0)
+    made.respond()
+    made.port.time += 5
+    made.feed(b"2\r\nyz\r\n0\r\n\r\n")
+    assert made.codec.phase is Phase.IDLE
+    assert made.in_time == 9
+
+
+def test_a_long_rest_is_announced_as_the_end() -> None:
+    """A body that is known to be too long to swallow costs the connection, and the head says so."""
+    made = rig(post(b"", length=SWALLOW + 1))
+    made.respond()
+    assert made.answers[0].headers["Connection"] == "close"
+    assert made.port.ends == ["shut"]
+
+
+def test_a_rest_that_gets_long_is_the_end() -> None:
+    """A body of unknown length is swallowed for a while."""
+    made = rig(chunked())
+    made.respond()
+    assert made.answers[0].headers["Connection"] is None
+    made.feed(b"%x\r\n" % (SWALLOW + 1) + b"x" * SWALLOW)
+    assert made.codec.phase is Phase.SWALLOWING
+    made.feed(b"x")
+    assert made.codec.phase is Phase.LINGERING
+    assert made.port.ends == ["shut"]
+
+
+def test_a_client_that_does_not_finish_is_cut() -> None:
+    """A swallowed body has the time of a head."""
+    made = rig(post(b"", length=5))
+    made.respond()
+    made.expire()
+    assert made.port.ends == ["abort"]
+
+
+@pytest.mark.parametrize(
+    "rest", [b"nonsense\r\n", b"b\r\n01234567890\r\n", b"0\r\nX: " + b"y" * 200]
+)
+def test_an_answered_request_gets_no_second_answer(rest: bytes) -> None:
+    """A body that turns out wrong after its response: the next response would be another's."""
+    made = rig(chunked(), max_body_size=10, max_header_size=100, max_request_line=50)
+    made.respond()
+    made.feed(rest[:2], rest[2:], b"z" * 200)
+    assert len(made.handler.refusals) == 1
+    assert made.statuses == [200]
+    assert made.port.ends == ["shut"]
+
+
+def test_reading_goes_on_for_the_rest() -> None:
+    """An answered request holds nobody up, even one that was full."""
+    made = rig(post(b"", length=5))
+    made.current.full = True
+    made.feed(b"x")
+    assert not made.port.reading
+    made.respond()
+    assert made.port.reading
+
+
+# -- upgrades --
+
+
+@pytest.mark.parametrize("slices", [bytewise, lambda data: [data]], ids=["bytewise", "whole"])
+def test_a_handshake_is_handed_over(slices: Callable[[bytes], list[bytes]]) -> None:
+    """The connection becomes a WebSocket's, and nothing that comes is HTTP any more."""
+    made = rig(*slices(HANDSHAKE))
+    ((head, rest),) = made.handler.upgrades
+    assert (head.path, head.websocket, rest) == ("/ws", True, b"")
+    assert (made.codec.phase, made.in_time) == (Phase.OVER, math.inf)
+    made.feed(get())
+    assert made.requests == []
+    assert made.sent == b""
+
+
+def test_what_follows_a_handshake_goes_along() -> None:
+    """Bytes in the same read are the WebSocket's, even when they look like a request."""
+    made = rig(HANDSHAKE + get())
+    assert made.handler.upgrades[0][1] == get()
+    assert made.requests == []
+
+
+def test_a_handshake_waits_its_turn() -> None:
+    """A pipelined handshake is taken when everything before it is answered; reading waits."""
+    made = rig(get() + get() + HANDSHAKE + b"frame")
+    made.respond()
+    assert not made.port.reading
+    assert made.handler.upgrades == []
+    made.respond()
+    assert made.handler.upgrades[0][1] == b"frame"
+    assert made.port.reading
+    assert made.statuses == [200, 200]
+
+
+def test_a_handshake_behind_a_close_is_dropped() -> None:
+    """A client that was told of the close expects no WebSocket."""
+    made = rig(get() + HANDSHAKE)
+    made.respond(headers=[(b"connection", b"close")])
+    assert made.handler.upgrades == []
+    assert made.port.ends == ["shut"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (b"Version: 13", b"Version: 12", 426),
+        (b"Sec-WebSocket-Version: 13\r\n", b"", 426),
+        (b"ZQ==", b"", 400),
+        (b"GET", b"POST", 400),
+        (b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n", 400),
+        (b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    ],
+)
+def test_a_faulty_handshake_is_refused(old: bytes, new: bytes, status: int) -> None:
+    """Its errors are HTTP's, and 426 says what would be right."""
+    made = rig(HANDSHAKE.replace(old, new))
+    refused(made, status)
+    assert made.handler.upgrades == []
+    if status == 426:
+        assert made.answers[0].headers["Sec-WebSocket-Version"] == "13"
+        assert made.answers[0].headers["Upgrade"] == "websocket"
+
+
+def test_a_leaving_worker_takes_no_websocket() -> None:
+    """503 while draining, also for a handshake that was waiting when the draining began."""
+    made = rig()
+    made.port.draining = True
+    made.feed(HANDSHAKE)
+    refused(made, 503)
+    made = rig(get() + HANDSHAKE)
+    made.respond(body=b"x", more=True)
+    made.port.draining = True
+    made.send(b"")
+    assert made.statuses == [200, 503]
+    refused(made, 503)
+
+
+UNKNOWN = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+
+
+@pytest.mark.parametrize("slices", [bytewise, lambda data: [data]], ids=["bytewise", "whole"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        UNKNOWN,
+        b"Proxy-Connection: upgrade\r\nUpgrade: h2c\r\n",
+        b"Connection: upgrade\r\nUpgrade:\r\n",
+        b"Connection: keep-alive\r\nProxy-Connection: x, Upgrade\r\nUpgrade: websocket\r\n",
+    ],
+)
+def test_an_unknown_upgrade_is_ignored(
+    slices: Callable[[bytes], list[bytes]], lines: bytes
+) -> None:
+    """The request is served as if it had not asked (RFC 9110 section 7.8), body and successors too.
+
+    A body that was taken for the next request would be a smuggled one.
+    """
+    evil = get(b"/evil")
+    stream = get(b"/1", lines) + post(evil, lines) + chunked(b"1\r\nx\r\n0\r\nY: z\r\n\r\n", lines)
+    made = rig(*slices(stream + post(b"", lines) + get(b"/5")))
+    assert [(request.body, request.ended) for request in made.requests] == [
+        (b"", True),
+        (evil, True),
+        (b"x", True),
+        (b"", True),
+        (b"", True),
+    ]
+    assert [request.head.method for request in made.requests] == ["GET", *["POST"] * 3, "GET"]
+    for _ in made.requests:
+        made.respond()
+    assert made.statuses == [200] * 5
+    assert made.codec.phase is Phase.IDLE
+
+
+def test_a_body_behind_an_unknown_upgrade_keeps_the_rules() -> None:
+    """Expectation, limits, chunk grammar and close hold for it as for any other."""
+    made = rig(post(b"", UNKNOWN + EXPECT, length=4))
+    assert made.current.waits_for_continue
+    made.ask()
+    assert made.sent == CONTINUE
+    made.feed(b"body")
+    assert made.current.body == b"body"
+    made = rig(chunked(b"2\r\nab\r\n", UNKNOWN), max_body_size=1)
+    refused(made, 413)
+    made = rig(chunked(b"nonsense", UNKNOWN))
+    refused(made, 400)
+    last = post(b"x", UNKNOWN.replace(b"Upgrade\r", b"Upgrade, close\r", 1))
+    made = rig(last + get(b"/never"))
+    made.respond()
+    assert len(made.requests) == 1
+    assert made.statuses == [200]
+
+
+def test_many_unknown_upgrades_are_no_recursion() -> None:
+    """One read may hold thousands of them."""
+    made = rig(get(lines=UNKNOWN) * 3000)
+    assert len(made.requests) == 3000
+    assert made.handler.refusals == []
+
+
+# -- time --
+
+
+def test_a_new_connection_has_the_time_of_a_head() -> None:
+    """Who says nothing is closed without a word."""
+    made = rig(head_timeout=7.0)
+    assert made.in_time == 7
+    made.expire()
+    assert made.port.ends == ["close"]
+    assert made.sent == b""
+
+
+def test_a_slow_head_is_told() -> None:
+    """A head that is still incomplete after --head-timeout gets 408."""
+    made = rig(head_timeout=7.0)
+    made.port.time += 5
+    made.feed(b"GET /")
+    assert made.in_time == 2
+    made.expire()
+    assert "--head-timeout" in refused(made, 408)
+
+
+def test_blank_lines_buy_no_time() -> None:
+    """An idle connection stays idle, whatever CR LF a client sends."""
+    made = rig(get(), keep_alive=9.0)
+    made.respond()
+    made.port.time += 8
+    made.feed(b"\r\n")
+    assert (made.codec.phase, made.in_time) == (Phase.IDLE, 1)
+
+
+def test_an_idle_connection_is_closed() -> None:
+    """After --keep-alive without a request the connection is closed without a word."""
+    made = rig(get(), keep_alive=9.0)
+    made.respond()
+    sent = made.sent
+    assert made.in_time == 9
+    made.expire()
+    assert made.sent == sent
+    assert made.port.ends == ["close"]
+    assert made.codec.deadline == math.inf
+
+
+def test_a_next_head_has_its_own_time() -> None:
+    """With its first byte the keep-alive time ends and the head's begins, once."""
+    made = rig(get(), head_timeout=7.0)
+    made.respond()
+    made.feed(b"G")
+    assert made.in_time == 7
+    made.port.time += 3
+    made.feed(b"E")
+    assert made.in_time == 4
+
+
+def test_an_application_has_http_timeout() -> None:
+    """The exchange is told when the time is over, once; without a limit it never is."""
+    made = rig(get(), http_timeout=5.0)
+    assert made.in_time == 5
+    made.expire()
+    assert made.current.expired
+    assert made.codec.deadline == math.inf
+    made.respond(503)
+    assert made.statuses == [503]
+    assert rig(get(), http_timeout=None).in_time == math.inf
+
+
+def test_lingering_is_short() -> None:
+    """Our side is closed and the rest thrown away for two seconds, then the connection is cut."""
+    made = rig(b"\0")
+    assert made.in_time == LINGER
+    sent = made.sent
+    made.feed(get(), b"\0")
+    assert (made.requests, made.sent) == ([], sent)
+    made.expire()
+    assert made.port.ends == ["shut", "abort"]
+    assert made.codec.phase is Phase.OVER
+
+
+# -- the worker leaves --
+
+
+def test_a_draining_connection_ends_with_its_response() -> None:
+    """The request that is being answered is, and the client is told not to come back."""
+    made = rig(get())
+    made.port.draining = True
+    made.codec.drain()
+    assert made.in_time == math.inf
+    made.respond(body=b"x")
+    assert made.answers[0].headers["Connection"] == "close"
+    assert made.port.ends == ["close"]
+
+
+def test_a_draining_connection_that_is_idle_gets_one_more_request() -> None:
+    """It may send one that is already under way, and is told; else it is closed soon."""
+    made = rig(get())
+    made.respond()
+    made.port.draining = True
+    made.codec.drain()
+    assert made.in_time == DRAIN_IDLE
+    made.feed(get())
+    made.respond()
+    assert made.answers[1].headers["Connection"] == "close"
+    assert made.port.ends == ["close"]
+
+
+@pytest.mark.parametrize(("begun", "patience"), [(b"", DRAIN_IDLE), (b"GE", 30.0)])
+def test_a_draining_connection_that_is_new(begun: bytes, patience: float) -> None:
+    """A silent one has little time; one whose head is arriving keeps the head's."""
+    made = rig(begun)
+    made.port.draining = True
+    made.codec.drain()
+    assert made.in_time == patience
+
+
+def test_draining_gives_nobody_more_time() -> None:
+    """A deadline that is near stays."""
+    made = rig(get(), keep_alive=1.0)
+    made.respond()
+    made.codec.drain()
+    assert made.in_time == 1
+
+
+def test_a_response_that_began_before_draining_ends_idle() -> None:
+    """Its head could not tell: so the client has a moment for one more request."""
+    made = rig(get())
+    made.respond(body=b"x", more=True)
+    made.port.draining = True
+    made.codec.drain()
+    made.send(b"")
+    assert (made.codec.phase, made.in_time) == (Phase.IDLE, DRAIN_IDLE)
+
+
+# -- the client leaves --
+
+
+def test_everybody_learns_of_a_lost_client() -> None:
+    """The running request and all that wait, once each."""
+    made = rig(get() + get() + get())
+    made.codec.lost()
+    assert [request.gone for request in made.requests] == [True] * 3
+    assert (made.codec.phase, made.codec.deadline) == (Phase.OVER, math.inf)
+    with pytest.raises(RuntimeError, match="not being answered"):
+        made.respond()
+
+
+def test_a_lost_client_of_an_idle_connection_is_nobodys() -> None:
+    """An answered request hears nothing more."""
+    made = rig(get())
+    made.respond()
+    made.codec.lost()
+    assert not made.requests[0].gone
+
+
+def test_refusals_are_reported_once() -> None:
+    """The log has the rule that the client was told."""
+    made = rig(b"\0", b"\0")
+    (reason,) = made.handler.refusals
+    assert isinstance(reason, Refused)

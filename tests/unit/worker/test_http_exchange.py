@@ -1,0 +1,439 @@
+"""One request against one application call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from daphne_supervisor.config import Http
+from daphne_supervisor.worker.exchange import ClientDisconnected
+from daphne_supervisor.worker.http_exchange import HIGH_WATER, HttpExchange
+from daphne_supervisor.worker.service import Service
+from tests.support.transports import Call, Line, Records, Stage, on_loop, service, turn
+
+START: dict[str, Any] = {"type": "http.response.start", "status": 200}
+BODY: dict[str, Any] = {"type": "http.response.body", "body": b"x"}
+MORE = BODY | {"more_body": True}
+
+#: How each state is reached, and which message it takes.
+STATES: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "the response has not been started": ([], "http.response.start"),
+    "the response waits for its body": ([START], "http.response.body"),
+    "the response is being sent": ([START, MORE], "http.response.body"),
+    "the response is complete": ([START, BODY], ""),
+}
+KINDS = (
+    "http.response.start",
+    "http.response.body",
+    "http.response.trailers",
+    "http.disconnect",
+    "websocket.accept",
+    "websocket.close",
+    "websocket.send",
+    "nonsense",
+)
+
+
+class Table:
+    """A service, a connection to it and the application's calls."""
+
+    def __init__(self, **http: Any) -> None:
+        """Connect."""
+        self.log = Records()
+        self.stage = Stage()
+        self.service: Service = service(self.stage, self.log, http=Http(**http))
+        self.line = Line(self.service)
+
+    @property
+    def call(self) -> Call:
+        """The latest call."""
+        return self.stage.call
+
+    @property
+    def counters(self) -> tuple[int, int, int]:
+        """Requests so far, calls that run, exchanges that are left."""
+        return self.service.requests, self.service.in_flight, len(self.service.exchanges)
+
+
+async def asked(*lines: bytes, method: bytes = b"GET", **http: Any) -> Table:
+    """Return a table with a request whose application runs."""
+    table = Table(**http)
+    await table.line.ask(b"/path?q", method, *lines)
+    return table
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("kind", KINDS)
+@on_loop
+async def test_what_may_be_sent_is_a_table(state: str, kind: str) -> None:
+    """Each pair of state and message: taken, or an error that names both and harms nothing."""
+    table = await asked()
+    before, wanted = STATES[state]
+    for message in before:
+        await table.call.send(message)
+    message = {"type": kind, "status": 200, "body": b"y"}
+    if kind == wanted:
+        await table.call.send(message)
+        return
+    sent = table.line.transport.value()
+    with pytest.raises(ValueError, match=f"unexpected ASGI message '{kind}': {state}"):
+        await table.call.send(message)
+    assert table.line.transport.value() == sent
+
+
+@on_loop
+async def test_a_request_is_answered() -> None:
+    """The scope describes it; the response, the log and the counters say that it is done."""
+    table = await asked(b"X-One: 1")
+    assert table.counters == (1, 1, 1)
+    scope = table.call.scope
+    assert (scope["type"], scope["path"], scope["query_string"]) == ("http", "/path", b"q")
+    await table.call.start(201, (b"content-length", b"2"))
+    assert table.line.take() == b""
+    await table.call.body(b"ok")
+    assert table.line.take().endswith(b"\r\n\r\nok")
+    assert table.log.lines == [("GET", "/path?q", 201, 2)]
+    await table.call.returns()
+    assert table.counters == (1, 0, 0)
+    assert not table.line.closed
+
+
+@on_loop
+async def test_a_head_request_sends_no_body() -> None:
+    """And none is counted."""
+    table = await asked(method=b"HEAD")
+    await table.call.start()
+    await table.call.body(b"body")
+    head, end, body = table.line.take().partition(b"\r\n\r\n")
+    assert b"Content-Length: 4" in head
+    assert (end, body) == (b"\r\n\r\n", b"")
+    assert table.log.lines == [("HEAD", "/path?q", 200, 0)]
+
+
+@on_loop
+async def test_a_body_arrives_as_it_comes() -> None:
+    """Pieces that wait are joined; the last one says so; after the response comes the end."""
+    table = await asked(b"Content-Length: 9", method=b"POST")
+    receiving = asyncio.ensure_future(table.call.receive())
+    await turn()
+    await table.line.send(b"abc")
+    assert await receiving == {"type": "http.request", "body": b"abc", "more_body": True}
+    await table.line.send(b"def")
+    await table.line.send(b"ghi")
+    assert await table.call.receive() == {
+        "type": "http.request",
+        "body": b"defghi",
+        "more_body": False,
+    }
+    waiting = asyncio.ensure_future(table.call.receive())
+    await turn()
+    assert not waiting.done()
+    await table.call.start()
+    await table.call.body()
+    assert await waiting == {"type": "http.disconnect"}
+    assert await table.call.receive() == {"type": "http.disconnect"}
+
+
+@on_loop
+async def test_an_empty_body_arrives_once() -> None:
+    """A request without a body has one event."""
+    table = await asked()
+    assert await table.call.receive() == {"type": "http.request", "body": b"", "more_body": False}
+
+
+@on_loop
+async def test_a_client_that_waits_is_asked_for_its_body_once() -> None:
+    """100 Continue is sent when the application first reads (RFC 9110 section 10.1.1)."""
+    table = await asked(b"Content-Length: 1", b"Expect: 100-continue", method=b"POST")
+    assert table.line.take() == b""
+    first = asyncio.ensure_future(table.call.receive())
+    second = asyncio.ensure_future(table.call.receive())
+    await turn()
+    assert table.line.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await table.line.send(b"x")
+    assert (await first)["body"] == b"x"
+    second.cancel()
+
+
+@on_loop
+async def test_an_unread_body_stops_the_reading() -> None:
+    """Above the high-water mark nothing more is read; when the application reads, it goes on."""
+    table = await asked(b"Content-Length: 1000000", method=b"POST")
+    await table.line.send(bytes(HIGH_WATER))
+    assert table.line.reading
+    await table.line.send(b"x")
+    assert not table.line.reading
+    assert len((await table.call.receive())["body"]) == HIGH_WATER + 1
+    assert table.line.reading
+
+
+# -- the client leaves --
+
+
+@on_loop
+async def test_a_client_leaves() -> None:
+    """The application hears it at once, each time it asks; sending raises; the log has a line."""
+    table = await asked()
+    await table.call.receive()
+    waiting = asyncio.ensure_future(table.call.receive())
+    await turn()
+    await table.line.leave()
+    assert await waiting == {"type": "http.disconnect"}
+    assert await table.call.receive() == {"type": "http.disconnect"}
+    with pytest.raises(ClientDisconnected):
+        await table.call.start()
+    await table.call.returns()
+    assert table.counters == (1, 0, 0)
+    assert table.log.lines == [("GET", "/path?q", 0, 0)]
+
+
+@on_loop
+async def test_a_client_that_left_has_no_body() -> None:
+    """What it had sent does not matter any more: the disconnect comes first."""
+    table = await asked(b"Content-Length: 9", method=b"POST")
+    await table.line.send(b"abc")
+    await table.line.leave()
+    assert await table.call.receive() == {"type": "http.disconnect"}
+
+
+@on_loop
+async def test_a_client_leaves_while_the_application_waits_for_it_to_read() -> None:
+    """The waiting `send` ends, and says so."""
+    table = await asked()
+    await table.call.start()
+    table.line.stall()
+    sending = asyncio.ensure_future(table.call.body(b"x", more=True))
+    await turn()
+    assert not sending.done()
+    await table.line.leave()
+    with pytest.raises(ClientDisconnected):
+        await sending
+
+
+@on_loop
+async def test_a_client_reads_again() -> None:
+    """`send` waits as long as it must."""
+    table = await asked()
+    await table.call.start()
+    table.line.stall()
+    sending = asyncio.ensure_future(table.call.body(b"x", more=True))
+    await turn()
+    table.line.catch_up()
+    await sending
+    await table.call.body(b"y")
+    assert table.line.take().endswith(b"1\r\nx\r\n1\r\ny\r\n0\r\n\r\n")
+
+
+@on_loop
+async def test_the_end_of_a_response_whose_client_leaves_is_no_error() -> None:
+    """It was handed over completely: nobody can know better."""
+    table = await asked()
+    await table.call.start()
+    table.line.stall()
+    sending = asyncio.ensure_future(table.call.body(b"x"))
+    await turn()
+    await table.line.leave()
+    await sending
+    assert table.log.lines == [("GET", "/path?q", 200, 1)]
+
+
+@on_loop
+async def test_a_request_that_waits_its_turn_loses_its_client() -> None:
+    """It never reaches the application, and no counter nor log has seen it."""
+    table = await asked()
+    await table.line.ask(b"/second")
+    await table.line.leave()
+    await table.call.returns()
+    assert (len(table.stage.calls), table.counters) == (1, (1, 0, 0))
+    assert table.log.lines == [("GET", "/path?q", 0, 0)]
+
+
+@on_loop
+async def test_an_exchange_that_is_lost_twice_is_logged_once() -> None:
+    """The codec may give a request up, and then lose its connection."""
+    table = await asked()
+    (exchange,) = table.service.exchanges
+    assert isinstance(exchange, HttpExchange)
+    exchange.lost()
+    exchange.lost()
+    assert len(table.log.lines) == 1
+
+
+# -- the application fails --
+
+
+@pytest.mark.parametrize("started", [False, True])
+@on_loop
+async def test_an_application_fails_before_its_response(*, started: bool) -> None:
+    """The client gets 500, even when a head waits for its body; the connection is kept."""
+    table = await asked()
+    if started:
+        await table.call.start()
+    await table.call.raises(RuntimeError())
+    assert table.line.take().startswith(b"HTTP/1.1 500 ")
+    assert table.counters == (1, 0, 0)
+    assert table.log.lines[0][2] == 500
+    assert not table.line.closed
+
+
+@pytest.mark.parametrize("how", ["raises", "returns"])
+@on_loop
+async def test_an_application_ends_in_the_middle_of_its_response(how: str) -> None:
+    """Only cutting the connection tells the client that something is missing."""
+    table = await asked()
+    await table.call.start()
+    await table.call.body(b"half", more=True)
+    await (table.call.raises(RuntimeError()) if how == "raises" else table.call.returns())
+    assert table.line.aborted
+    await table.line.leave()
+    assert table.counters == (1, 0, 0)
+    assert table.log.lines == [("GET", "/path?q", 200, 4)]
+
+
+@on_loop
+async def test_an_application_returns_without_a_response(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The client gets 500, and the log says what was wrong."""
+    table = await asked()
+    await table.call.returns()
+    assert table.line.take().startswith(b"HTTP/1.1 500 ")
+    assert "returned without a complete response" in caplog.text
+
+
+@on_loop
+async def test_an_application_fails_after_its_response() -> None:
+    """The client has had its answer: nothing is cut."""
+    table = await asked()
+    await table.call.start()
+    await table.call.body()
+    await table.call.raises(RuntimeError())
+    assert not table.line.closed
+    assert table.counters == (1, 0, 0)
+
+
+@on_loop
+async def test_an_application_is_cancelled_before_its_response() -> None:
+    """Its client, who is still there, gets 500."""
+    table = await asked()
+    (exchange,) = table.service.exchanges
+    exchange.cancel()
+    await turn()
+    assert table.line.take().startswith(b"HTTP/1.1 500 ")
+
+
+@pytest.mark.parametrize("body", ["text", None, 7])
+@pytest.mark.parametrize("more", [False, True])
+@on_loop
+async def test_a_body_that_is_not_bytes_is_an_error_of_the_application(
+    body: Any, *, more: bool
+) -> None:
+    """Nothing of it is sent, and the client gets its 500 rather than no answer."""
+    table = await asked()
+    await table.call.start()
+    with pytest.raises(TypeError):
+        await table.call.body(body, more=more)
+    assert table.line.take() == b""
+    await table.call.raises(TypeError())
+    assert table.line.take().startswith(b"HTTP/1.1 500 ")
+
+
+@on_loop
+async def test_a_later_body_that_is_not_bytes_breaks_off() -> None:
+    """Half a response cannot become a 500."""
+    table = await asked()
+    await table.call.start()
+    await table.call.body(b"x", more=True)
+    with pytest.raises(TypeError):
+        await table.call.body("text")  # type: ignore[arg-type]
+    await table.call.raises(TypeError())
+    assert table.line.aborted
+
+
+@on_loop
+async def test_a_head_that_cannot_be_sent_can_be_sent_anew() -> None:
+    """An application that catches the error may answer something else."""
+    table = await asked()
+    await table.call.start(200, (b"x-one", b"1\r\nx-two: 2"))
+    with pytest.raises(ValueError, match="x-one"):
+        await table.call.body(b"x")
+    assert table.line.take() == b""
+    await table.call.start(503)
+    await table.call.body(b"sorry")
+    assert table.line.take().startswith(b"HTTP/1.1 503 ")
+
+
+@on_loop
+async def test_a_start_without_status_is_refused() -> None:
+    """The error names what is missing, and the response can still be started."""
+    table = await asked()
+    with pytest.raises(ValueError, match="without status"):
+        await table.call.send({"type": "http.response.start"})
+    await table.call.send(START)
+
+
+@on_loop
+async def test_more_than_was_announced_is_refused() -> None:
+    """The rest would be another response to the client."""
+    table = await asked()
+    await table.call.start(200, (b"content-length", b"3"))
+    await table.call.body(b"ab", more=True)
+    with pytest.raises(ValueError, match="Content-Length"):
+        await table.call.body(b"cd")
+    await table.call.returns()
+    assert table.line.aborted
+
+
+# -- time --
+
+
+async def expired(table: Table) -> None:
+    """Let --http-timeout pass."""
+    table.line.connection.expire(table.line.connection.deadline)
+    await turn()
+
+
+@pytest.mark.parametrize("started", [False, True])
+@on_loop
+async def test_an_application_takes_too_long(
+    caplog: pytest.LogCaptureFixture, *, started: bool
+) -> None:
+    """The client gets 503; the application hears that it has nobody to answer."""
+    table = await asked(http_timeout=5)
+    if started:
+        await table.call.start()
+    await expired(table)
+    assert table.line.take().startswith(b"HTTP/1.1 503 ")
+    assert "--http-timeout" in caplog.text
+    assert await table.call.receive() == {"type": "http.disconnect"}
+    with pytest.raises(ClientDisconnected):
+        await table.call.start()
+    await table.call.returns()
+    await table.line.leave()
+    assert table.counters == (1, 0, 0)
+    assert len(table.log.lines) == 1
+
+
+@on_loop
+async def test_a_response_takes_too_long() -> None:
+    """One that has begun is cut."""
+    table = await asked(http_timeout=5)
+    await table.call.start()
+    await table.call.body(b"x", more=True)
+    await expired(table)
+    assert table.line.aborted
+    with pytest.raises(ClientDisconnected):
+        await table.call.body(b"y")
+
+
+@on_loop
+async def test_without_a_log_nothing_is_logged() -> None:
+    """The access log may be off."""
+    stage = Stage()
+    line = Line(service(stage))
+    await line.ask()
+    await stage.call.start()
+    await stage.call.body(b"x")
+    assert line.take().endswith(b"x")

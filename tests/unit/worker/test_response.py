@@ -1,0 +1,395 @@
+"""The encoding of responses: what leaves the server, whatever an application says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daphne_supervisor.worker import response as response_module
+from daphne_supervisor.worker.head import Head, admit
+from daphne_supervisor.worker.response import (
+    CONTINUE,
+    Response,
+    encode_switch,
+    error_page,
+    status_line,
+    status_phrase,
+)
+from tests.support.wire import DATE, SERVER, Answer, read_answers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def request(
+    method: str = "GET", version: str = "1.1", *lines: tuple[bytes, bytes], close: bool = False
+) -> Head:
+    """Return the head of a request that keeps the connection unless it is to `close`."""
+    connection = (b"Connection", b"close" if close else b"keep-alive")
+    return admit(method, b"/", version, [(b"Host", b"a"), connection, *lines])
+
+
+def start(
+    response: Response,
+    head: Head | None = None,
+    status: Any = 200,
+    headers: Sequence[Any] = (),
+    *,
+    size: int | None = None,
+    close: bool = False,
+    identity: tuple[bytes, bytes] = (DATE, SERVER),
+) -> bytes:
+    """Start `response` with everything plain unless said."""
+    head = head or request()
+    return response.start(head, status, headers, size=size, identity=identity, close=close)
+
+
+def whole(
+    body: bytes, headers: Sequence[Any] = (), *, method: str = "GET", status: int = 200
+) -> Answer:
+    """Return how a client reads a response that is sent in one piece."""
+    response = Response()
+    sent = start(response, request(method), status, headers, size=len(body))
+    sent += response.body(body, more=False)
+    assert response.complete
+    (answer,) = read_answers(sent, [method])
+    return answer
+
+
+# -- the head --
+
+
+def test_a_response_is_encoded_to_the_byte() -> None:
+    """Status line, the application's headers as it spells them, framing, Server and Date."""
+    response = Response()
+    head = start(response, headers=[(b"X-Y", b"z"), (b"content-type", b"a/b")], size=2)
+    assert head == (
+        b"HTTP/1.1 200 OK\r\nX-Y: z\r\ncontent-type: a/b\r\nContent-Length: 2\r\n"
+        + SERVER
+        + DATE
+        + b"\r\n"
+    )
+    assert response.body(b"hi", more=False) == b"hi"
+    assert (response.status, response.size, response.begun, response.complete) == (
+        200,
+        2,
+        *[True] * 2,
+    )
+    assert (response.close, response.short) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (404, b"HTTP/1.1 404 Not Found\r\n"),
+        (299, b"HTTP/1.1 299 \r\n"),
+        (999, b"HTTP/1.1 999 \r\n"),
+    ],
+)
+def test_status_lines(status: int, line: bytes) -> None:
+    """A known status has its phrase; an unknown one keeps the blank that the grammar asks for."""
+    assert status_line(status) == line
+    assert start(Response(), status=status).startswith(line)
+
+
+@pytest.mark.parametrize("status", [100, 101, 199, 1000, 0, -1, "200", 200.0, None, True])
+def test_only_a_final_status_is_sent(status: object) -> None:
+    """An interim status or no status at all is the application's mistake."""
+    with pytest.raises(ValueError, match="not a final HTTP status"):
+        start(Response(), status=status)
+
+
+def test_date_and_server_are_the_applications_if_it_sets_them() -> None:
+    """Each is sent once: the application's in place of ours."""
+    answer = whole(b"", [(b"date", b"then"), (b"SERVER", b"mine")])
+    assert answer.headers.get_all("Date") == ["then"]
+    assert answer.headers.get_all("Server") == ["mine"]
+
+
+def test_a_nameless_server_sends_no_name() -> None:
+    """With --no-server-name there is no line, and the head is still whole."""
+    assert start(Response(), identity=(DATE, b""), size=0).count(b"\r\n") == 4
+
+
+def test_the_server_frames() -> None:
+    """Transfer-Encoding, Keep-Alive and Connection of an application's are not repeated."""
+    steering = [(b"Transfer-Encoding", b"gzip, chunked"), (b"Keep-Alive", b"x")]
+    answer = whole(b"hi", [*steering, (b"Connection", b"upgrade")])
+    assert [name for name, _ in answer.headers.items()] == ["Content-Length", "Server", "Date"]
+    assert answer.body == b"hi"
+
+
+# -- framing, RFC 9112 section 6 --
+
+
+def test_a_body_of_unknown_size_is_chunked() -> None:
+    """Each piece is a chunk, an empty piece in the middle is none, the end is a chunk of zero."""
+    response = Response()
+    head = start(response)
+    assert b"Transfer-Encoding: chunked\r\n" in head
+    assert b"Content-Length" not in head
+    assert response.body(b"", more=True) == b""
+    assert response.body(b"x" * 26, more=True) == b"1a\r\n" + b"x" * 26 + b"\r\n"
+    assert response.body(b"y", more=False) == b"1\r\ny\r\n0\r\n\r\n"
+    assert (response.size, response.complete, response.short) == (27, True, False)
+
+
+def test_an_empty_end_ends_the_chunks_once() -> None:
+    """The chunk of zero stands alone when the last piece is empty."""
+    response = Response()
+    start(response)
+    assert response.body(b"", more=False) == b"0\r\n\r\n"
+
+
+def test_an_old_client_reads_to_the_end() -> None:
+    """HTTP/1.0 knows no chunks: the close of the connection ends a body of unknown size."""
+    response = Response()
+    head = start(response, request("GET", "1.0"))
+    assert b"Transfer-Encoding" not in head
+    assert b"Connection: close\r\n" in head
+    assert response.close
+    assert response.body(b"abc", more=True) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("version", "by_request", "by_server", "headers", "line"),
+    [
+        ("1.1", False, False, [], b""),
+        ("1.1", True, False, [], b"Connection: close\r\n"),
+        ("1.1", False, True, [], b"Connection: close\r\n"),
+        ("1.1", False, False, [(b"connection", b"Close")], b"Connection: close\r\n"),
+        ("1.0", False, False, [], b"Connection: keep-alive\r\n"),
+        ("1.0", True, False, [], b"Connection: close\r\n"),
+    ],
+)
+def test_the_connection_header(
+    *, version: str, by_request: bool, by_server: bool, headers: list[Any], line: bytes
+) -> None:
+    """Client, server and application can each close; HTTP/1.0 is told when it is kept (9.3)."""
+    response = Response()
+    head = start(
+        response, request("GET", version, close=by_request), 200, headers, size=0, close=by_server
+    )
+    assert head.count(b"Connection") == bool(line)
+    assert line in head
+    assert response.close is (line == b"Connection: close\r\n")
+
+
+def test_an_announced_length_is_kept() -> None:
+    """The application's Content-Length stands, also for a body sent in pieces."""
+    response = Response()
+    assert b"Content-Length: 5\r\n" in start(response, headers=[(b"content-length", b"5")])
+    assert response.body(b"abc", more=True) == b"abc"
+    assert response.body(b"de", more=False) == b"de"
+    assert (response.short, response.close) == (False, False)
+
+
+def test_more_than_announced_is_not_sent() -> None:
+    """The surplus would be the beginning of another response to the client."""
+    response = Response()
+    start(response, headers=[(b"content-length", b"5")])
+    response.body(b"abcd", more=True)
+    with pytest.raises(ValueError, match="more than its Content-Length"):
+        response.body(b"ef", more=True)
+
+
+def test_less_than_announced_costs_the_connection() -> None:
+    """A client that waits for the rest learns from the close that none will come."""
+    response = Response()
+    start(response, headers=[(b"content-length", b"5")])
+    response.body(b"abcd", more=True)
+    assert not response.short
+    response.body(b"", more=False)
+    assert (response.short, response.close) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[b"x"], [b""], [b"-1"], [b"+1"], [b"1, 1"], [b"1", b"2"], ["1"], [1], [None], [b"9" * 5000]],
+    ids=lambda values: repr(values)[:20],
+)
+def test_an_announced_length_is_one_number(values: list[Any]) -> None:
+    """Two lengths, or what is no length in bytes, cannot be sent."""
+    with pytest.raises(ValueError, match=r"Content-Length|content-length|expected to be|digits"):
+        start(Response(), headers=[(b"content-length", value) for value in values])
+
+
+def test_a_length_said_twice_is_sent_once() -> None:
+    """An application that repeats itself is understood, its client sees one line."""
+    answer = whole(b"ab", [(b"content-length", b"2"), (b"Content-Length", b"2")])
+    assert answer.headers.get_all("Content-Length") == ["2"]
+
+
+# -- responses without a body, RFC 9110 sections 9.3.2, 15.3.5, 15.4.5 --
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "headers", "body", "length"),
+    [
+        ("HEAD", 200, [], b"hello", "5"),
+        ("HEAD", 200, [], b"", None),
+        ("HEAD", 200, [(b"content-length", b"9")], b"", "9"),
+        ("HEAD", 200, [(b"content-length", b"9")], b"hello", "9"),
+        ("GET", 304, [], b"", None),
+        ("GET", 304, [(b"content-length", b"9")], b"", "9"),
+        ("GET", 204, [], b"", None),
+        ("GET", 204, [(b"content-length", b"0")], b"", None),
+        ("GET", 204, [], b"hello", None),
+        ("GET", 200, [], b"", "0"),
+    ],
+)
+def test_some_responses_have_no_body(
+    method: str, status: int, headers: list[Any], body: bytes, length: str | None
+) -> None:
+    """HEAD and 304 may say the length that would be; 204 has none; no byte of body is sent."""
+    answer = whole(body, headers, method=method, status=status)
+    assert (answer.body, answer.headers["Content-Length"]) == (b"", length)
+    assert "Transfer-Encoding" not in answer.headers
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_a_streamed_body_that_may_not_be_is_swallowed(method: str, status: int) -> None:
+    """Pieces of a body vanish, and none of them counts against a Content-Length."""
+    response = Response()
+    head = start(response, request(method), status, [(b"content-length", b"1")])
+    assert b"Transfer-Encoding" not in head
+    assert [response.body(b"abc", more=True), response.body(b"", more=False)] == [b"", b""]
+    assert (response.complete, response.size, response.short) == (True, 0, False)
+    assert not response.close
+
+
+def test_an_old_client_of_a_bodiless_response_is_kept() -> None:
+    """Where there is no body, no close must end it."""
+    response = Response()
+    assert b"keep-alive" in start(response, request("HEAD", "1.0"))
+    assert not response.close
+
+
+# -- what cannot be sent --
+
+
+@pytest.mark.parametrize(
+    "value", [b"a\r\nSet-Cookie: b", b"a\nb", b"a\rb", b"\r\n\r\n", b"a\0b", b"a\n\rb"]
+)
+@pytest.mark.parametrize("name", [b"location", b"date", b"server"])
+def test_responses_are_not_split(name: bytes, value: bytes) -> None:
+    """A value that would be two lines to the client is refused by name, in every header."""
+    with pytest.raises(ValueError, match="has CR, LF or NUL") as caught:
+        start(Response(), headers=[(b"x-fine", b"y"), (name, value)])
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [b"", b"a b", b"a:", b"a\r\nb", b"a\n", b"\xe9", b"a\0", b"(a)"])
+def test_names_are_tokens(name: bytes) -> None:
+    """A name that is no token is refused (RFC 9110 section 5.6.2), at every attempt."""
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not a token"):
+            start(Response(), headers=[(name, b"x")])
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        (("name", b"x"), "Header name 'name' expected to be `bytes`"),
+        ((5, b"x"), "Header name 5 expected to be `bytes`"),
+        (([], b"x"), "Header name [] expected to be `bytes`"),
+        ((b"name", "x"), "Header value 'x' expected to be `bytes`"),
+        ((b"name", None), "Header value None expected to be `bytes`"),
+        ((b"connection", "close"), "Header value 'close' expected to be `bytes`"),
+        ((b"connection", 5), "Header value 5 expected to be `bytes`"),
+        ((b"date", "x"), "Header value 'x' expected to be `bytes`"),
+        (5, "header 5 is not a pair"),
+        (None, "header None is not a pair"),
+    ],
+)
+def test_the_wrong_header_is_named(header: Any, complaint: str) -> None:
+    """Whatever an application passes for a header, the error is a ValueError that shows it."""
+    with pytest.raises(ValueError, match=r"header|Header") as caught:
+        start(Response(), headers=[(b"x-fine", b"y"), header])
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("header", [(b"a",), (b"a", b"b", b"c"), b"a"])
+def test_a_header_is_a_pair(header: Any) -> None:
+    """Too few or too many parts are a ValueError as well."""
+    with pytest.raises(ValueError, match="unpack"):
+        start(Response(), headers=[header])
+
+
+def test_our_own_mistake_is_nobodys_header() -> None:
+    """If it is not a header that splits the head, the head is still not sent."""
+    with pytest.raises(ValueError, match="cannot be encoded"):
+        start(Response(), headers=[(b"a", b"b")], identity=(DATE, b"Server: a\r\nb\r\n"))
+    with pytest.raises(ValueError, match="cannot be encoded"):
+        start(Response(), headers=iter([5]))  # type: ignore[arg-type]
+
+
+def test_known_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that makes up names fills no memory; the names are still checked."""
+    monkeypatch.setattr(response_module, "_known_names", set())
+    monkeypatch.setattr(response_module, "_MAX_KNOWN", 2)
+    names = [b"x-%d" % number for number in range(4)]
+    head = start(Response(), headers=[(name, b"") for name in names])
+    assert all(name in head for name in names)
+    assert response_module._known_names == set(names[:2])
+
+
+def test_a_response_follows_another() -> None:
+    """After `reset` nothing of the last response is left."""
+    response = Response()
+    start(response, status=304, headers=[(b"content-length", b"9")], close=True)
+    response.body(b"", more=False)
+    response.reset()
+    assert not any((response.begun, response.complete, response.close, response.short))
+    assert (response.size, response.status) == (0, 0)
+    start(response, size=1)
+    assert response.body(b"x", more=False) == b"x"
+
+
+# -- the rest --
+
+
+def test_continue_is_an_interim_response() -> None:
+    """100 Continue is a head and nothing else."""
+    assert CONTINUE == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_a_switch_carries_both_sides_headers() -> None:
+    """101 has the server's lines, then the application's, Server and Date."""
+    ours = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]
+    assert encode_switch(ours, [(b"x-y", b"z")], (DATE, SERVER)) == (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"x-y: z\r\n" + SERVER + DATE + b"\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        ((b"Upgrade", b"x"), "the server's to set"),
+        ((b"connection", b"x"), "the server's to set"),
+        ((b"Sec-WebSocket-Accept", b"x"), "the server's to set"),
+        ((b"sec-websocket-protocol", b"x"), "the server's to set"),
+        ((b"sec-websocket-extensions", b"x"), "the server's to set"),
+        ((b"x", b"a\r\nb"), "has CR, LF or NUL"),
+        ((b"x y", b"a"), "not a token"),
+        ((b"x", "a"), "expected to be `bytes`"),
+        (("x", b"a"), "expected to be `bytes`"),
+        (5, "not a pair"),
+    ],
+)
+def test_a_switch_is_checked_too(header: Any, complaint: str) -> None:
+    """What would break or fake the handshake is refused."""
+    with pytest.raises(ValueError, match=complaint):
+        encode_switch([(b"Upgrade", b"websocket")], [header], (DATE, SERVER))
+
+
+def test_error_pages_are_small_and_escaped() -> None:
+    """The text of an error cannot become markup."""
+    headers, page = error_page(404, "<script> & co")
+    assert headers == [(b"content-type", b"text/html; charset=utf-8")]
+    assert b"<title>404 Not Found</title>" in page
+    assert b"<p>&lt;script&gt; &amp; co</p>" in page
+    assert b"<title>299</title>" in error_page(299, "")[1]
+    assert (status_phrase(404), status_phrase(299)) == ("Not Found", "")
