@@ -79,6 +79,7 @@ class Connection(Protocol):
         )
         self.transport.registerProducer(self, True)
         self.write = self.transport.write
+        self.is_closing = self.transport.is_closing
         self.pause_reading = self.transport.pauseProducing
         self.resume_reading = self.transport.resumeProducing
         self.abort = self.transport.abortConnection

@@ -131,6 +131,15 @@ class Exchange:
             if not waiter.done():
                 waiter.set_result(None)
 
+    async def refuse(self) -> None:
+        """Raise `ClientDisconnected`, for a transport that is closing.
+
+        What is written to it goes nowhere and never makes anybody wait: an application that sends
+        in a loop would keep the event loop from ever saying that the connection is lost.
+        """
+        await asyncio.sleep(0)
+        raise ClientDisconnected
+
     def leave(self) -> None:
         """The client has left: tell the application, and see to it that it ends."""
         if self.gone:

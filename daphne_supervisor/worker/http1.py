@@ -3,7 +3,9 @@
 Theory of operation. The parser (llhttp, through httptools) runs ahead: one read may hold several
 requests. Each gets its exchange as soon as its head is admitted, and waits in `_waiting`; only the
 first is started, and the next one when its response is complete, so that responses leave in order.
-While anyone waits, reading pauses: what a client can pile up is what fits in one read.
+While anyone waits, little more is read: what a client can pile up is what fits in two reads. A
+little has to be, because the end of the connection, which the first one wants to hear of, stands
+behind what the client has sent.
 
 A connection ends in one of three ways: `close` after the last byte, `abort` at once, or `linger`:
 our side is closed, and what the client still sends is thrown away for a moment, because closing a
@@ -34,6 +36,8 @@ __all__ = ["Http1", "Phase"]
 #: A body the application did not read is swallowed up to this many bytes, so that the connection
 #: can be kept; a longer one costs the client its connection. One read of the event loop.
 SWALLOW = 262_144
+#: Bytes that are read on while a request waits for its turn; then reading pauses.
+AHEAD = 65_536
 #: Seconds that a closing connection goes on reading. gunicorn settled on the same two.
 LINGER = 2.0
 #: Seconds that a kept-alive connection gets, while the worker drains, to send one more request and
@@ -67,6 +71,7 @@ class Http1:
     """The codec of one HTTP/1.x connection."""
 
     __slots__ = (
+        "_ahead",
         "_begun",
         "_current",
         "_framing",
@@ -106,6 +111,7 @@ class Http1:
         self._received = 0  # bytes of that body
         self._framing = b""  # a head for the next parser, behind an upgrade that is ignored
         self._waiting: deque[Request] = deque()
+        self._ahead = 0  # bytes read while somebody waited
         self._current: Request | None = None  # whose response is due
         self._refusal: Refused | None = None  # the answer after the last one due
         self._upgrade: tuple[Head, bytes] | None = None
@@ -118,7 +124,14 @@ class Http1:
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent, in any slicing."""
-        if self.phase >= Phase.LINGERING or self._refusal or self._upgrade:
+        if self.phase >= Phase.LINGERING or self._refusal:
+            return
+        if self._waiting or self._upgrade:
+            self._ahead += len(data)
+        if self._upgrade:
+            head, early = self._upgrade
+            self._upgrade = head, early + data
+            self._throttle()
             return
         limits = self._limits
         self._oversize = self._begun or len(data) > limits.max_header_size
@@ -253,6 +266,8 @@ class Http1:
 
     def _start(self, exchange: Request) -> None:
         self._current = exchange
+        if not self._waiting:
+            self._ahead = 0
         self.phase = Phase.BUSY
         timeout = self._limits.http_timeout
         self.deadline = self._port.now() + timeout if timeout else math.inf
@@ -277,11 +292,7 @@ class Http1:
 
     def _throttle(self) -> None:
         """Read only while there is somewhere to put what comes."""
-        full = (
-            bool(self._waiting)
-            or self._upgrade is not None
-            or (self._incoming is not None and self._incoming.full)
-        )
+        full = self._ahead > AHEAD or (self._incoming is not None and self._incoming.full)
         if full != self._paused and self.phase < Phase.LINGERING:
             self._paused = full
             if full:
@@ -371,7 +382,8 @@ class Http1:
         exchange, self._current = self._current, None
         unread = exchange is self._incoming
         if self.response.close or (unread and exchange is not None and exchange.waits_for_continue):
-            if unread or self._waiting or self._paused or self._refusal is not None:
+            behind = self._waiting or self._upgrade or self._refusal
+            if unread or behind or self._paused:
                 self._linger()
             else:
                 self._close()

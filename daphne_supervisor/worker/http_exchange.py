@@ -152,6 +152,8 @@ class HttpExchange(Exchange):
         step = self._state.get(kind)
         if step is None:
             raise unexpected(kind, _EXPECTED[id(self._state)])
+        if self._connection.is_closing():
+            await self.refuse()
         step(self, message)
         if self._connection.congested:
             await self._connection.drained()

@@ -58,6 +58,7 @@ class LoopTransport(asyncio.Protocol):
         "_transport",
         "data_received",
         "disconnecting",
+        "is_closing",
         "write",
     )
 
@@ -77,6 +78,7 @@ class LoopTransport(asyncio.Protocol):
         """Introduce the two sides to each other."""
         self._transport = cast("asyncio.Transport", transport)
         self.write = self._transport.write
+        self.is_closing = self._transport.is_closing
         self._protocol.makeConnection(self)
 
     def eof_received(self) -> None:

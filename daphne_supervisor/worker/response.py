@@ -25,8 +25,14 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 #: RFC 9110 section 5.6.2.
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_MAX_KNOWN = 1024
-_known_names: set[bytes] = set()
+#: Headers of the application's that the server writes itself or is bound by.
+_STEERING = frozenset(
+    {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding"}
+)
+#: Names seen in responses, by their exact spelling: lower case if the server has to look at the
+#: value, None if not. Applications use few names; one that makes them up does not fill the memory.
+_names: dict[bytes, bytes | None] = {}
+_MAX_NAMES = 1024
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
@@ -38,12 +44,16 @@ _BODILESS = frozenset({_NO_CONTENT, 304})
 _FIRST_FINAL, _LAST = 200, 999
 
 
-def _check_name(name: bytes) -> None:
+def _learn(name: bytes) -> bytes | None:
+    """Check a name that was not seen before; return what `_names` is to hold for it."""
     if not _TOKEN.fullmatch(name):
         message = f"header name {name!r} is not a token (RFC 9110 section 5.6.2)"
         raise ValueError(message)
-    if len(_known_names) < _MAX_KNOWN:
-        _known_names.add(name)
+    lower = name.lower()
+    steering = lower if lower in _STEERING else None
+    if len(_names) < _MAX_NAMES:
+        _names[name] = steering
+    return steering
 
 
 def _blame(headers: Iterable[Any]) -> ValueError:
@@ -69,12 +79,6 @@ def _blame(headers: Iterable[Any]) -> ValueError:
 def status_line(status: int) -> bytes:
     """Return the status line; an unknown status has an empty reason phrase."""
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-
-
-#: Headers of the application's that the server writes itself or is bound by.
-_STEERING = frozenset(
-    {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding"}
-)
 
 
 class Response:
@@ -140,20 +144,17 @@ class Response:
         length = None
         date, server = identity
         for name, value in headers:
-            if name not in _known_names:
-                _check_name(name)
-            lower = name.lower()
-            if lower in _STEERING:
-                if lower == b"content-length":
-                    length = _length(value, length)
-                elif lower == b"date":
-                    date = b"%b: %b\r\n" % (name, value)
-                elif lower == b"server":
-                    server = b"%b: %b\r\n" % (name, value)
-                elif lower == b"connection" and b"close" in value.lower():
-                    self.close = True
-            else:
+            steering = _names[name] if name in _names else _learn(name)
+            if steering is None:
                 lines.append(b"%b: %b\r\n" % (name, value))
+            elif steering == b"content-length":
+                length = _length(value, length)
+            elif steering == b"date":
+                date = b"%b: %b\r\n" % (name, value)
+            elif steering == b"server":
+                server = b"%b: %b\r\n" % (name, value)
+            elif steering == b"connection" and b"close" in value.lower():
+                self.close = True
         return length, date, server
 
     def _frame(
@@ -261,8 +262,8 @@ def encode_switch(lines: Headers, headers: Sequence[Any], identity: tuple[bytes,
     date, server = identity
     try:
         for name, value in (*lines, *headers):
-            if name not in _known_names:
-                _check_name(name)
+            if name not in _names:
+                _learn(name)
             if len(encoded) > len(lines) and name.lower() in _HANDSHAKE:
                 message = f"header {name!r} of the handshake is the server's to set"
                 raise ValueError(message)

@@ -94,8 +94,6 @@ class WebSocketExchange(Exchange):
 
     def closed(self, code: int, reason: str) -> None:
         """Note that the WebSocket is over."""
-        if self._close_code:
-            return
         self._close_code = code
         self._close_reason = reason
         if self._state is _OPEN:
@@ -155,6 +153,8 @@ class WebSocketExchange(Exchange):
             if self.gone:
                 raise ClientDisconnected
             raise unexpected(kind, _EXPECTED[id(self._state)])
+        if self._connection.is_closing():
+            await self.refuse()
         step(self, message)
         if self._connection.congested:
             await self._connection.drained()

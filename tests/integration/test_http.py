@@ -307,6 +307,17 @@ def test_an_application_hears_of_a_disconnect_promptly(server: Daphne) -> None:
     assert _wait_for_events(server, "gone", ["http.request", "http.disconnect"]) < 2
 
 
+def test_a_disconnect_behind_other_requests_is_heard(server: Daphne) -> None:
+    """A client may leave with requests, and a handshake, still in the queue: they never begin."""
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    with Client(server.port) as client:
+        client.ask("/wait?front")
+        client.ask("/wait?behind")
+        client.ask("/", *upgrade, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    _wait_for_events(server, "front", ["http.request", "http.disconnect"])
+    assert get(server.port, "/events?behind").body == b"[]"
+
+
 def test_sending_after_a_disconnect_raises(server: Daphne) -> None:
     """An application that goes on is told by an OSError (ASGI 2.4), which is nobody's failure."""
     with Client(server.port) as client:

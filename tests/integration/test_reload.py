@@ -87,6 +87,7 @@ def test_code_that_does_not_import_leaves_the_old_workers(server: Daphne, projec
         assert _versions(load) == {"v0"}
         assert server.log().count('project.py", line 1') == 1
         assert server.log().count("def application(:") == 1
+        assert len(re.findall(r"gen 2 pid \d+: started", server.log())) == 1
         project.release("v1")
         server.replace_all()
         load.turn()
@@ -107,6 +108,7 @@ def test_code_that_hangs_leaves_the_old_workers(server: Daphne, project: Project
         server.settle(2)
         assert server.worker_pids() == before
         assert _versions(load) == {"v0"}
+        assert len(re.findall(r"gen 2 pid \d+: started", server.log())) == 1
         assert re.search(r"ERROR .*was not ready within 5 s \(--boot-timeout\)", server.log())
         project.release("v1")
         server.replace_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +53,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[str | bytes], bytes]:
 def sliced(data: bytes, cuts: list[int]) -> list[bytes]:
     """Return `data` in pieces, cut at `cuts`, wherever they lie."""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(places)]
 
 
 @given(streams(), st.lists(st.integers(0, 1 << 20), max_size=12))

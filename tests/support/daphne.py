@@ -85,6 +85,14 @@ def survivors(processes: Iterable[psutil.Process], patience: float) -> list[psut
         return list(alive.values())
 
 
+def _lives(process: psutil.Process) -> bool:
+    """Whether `process` has not ended; one that has may wait to be reaped."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Daphne:
     """One running master, as a context manager: ready at entry, gone at exit."""
 
@@ -215,11 +223,12 @@ class Daphne:
         return f"http://127.0.0.1:{self.port}"
 
     def workers(self) -> list[psutil.Process]:
-        """Its present children, the leaving ones too, none when the master is gone."""
+        """Its living children, the leaving ones too, none when the master is gone."""
         try:
-            present = psutil.Process(self.process.pid).children()
+            children = psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
             return []
+        present = [child for child in children if _lives(child)]
         self._seen += [worker for worker in present if worker not in self._seen]
         return present
 

@@ -91,9 +91,9 @@ def frame(
     first = (0x80 if last else 0) | (reserved << 4) | opcode
     size = len(payload)
     masked = 0 if mask is None else 0x80
-    if size < 126:  # noqa: PLR2004
+    if size < 126:
         header = bytes([first, masked | size])
-    elif size < 65536:  # noqa: PLR2004
+    elif size < 65536:
         header = bytes([first, masked | 126]) + size.to_bytes(2)
     else:
         header = bytes([first, masked | 127]) + size.to_bytes(8)
@@ -107,7 +107,7 @@ class Transport(StringTransport):
 
     def __init__(self, peer: Any = None) -> None:
         """Lead to `peer`, some address of Twisted's by default."""
-        super().__init__(peerAddress=peer, lenient=True)
+        super().__init__(peerAddress=peer, lenient=True)  # type: ignore[no-untyped-call]
         self.waiting = 0
         """Bytes that the client has not taken."""
         self.shut = False
@@ -115,6 +115,10 @@ class Transport(StringTransport):
     def unsent(self) -> int:
         """Return the bytes that wait in the write buffer."""
         return self.waiting
+
+    def is_closing(self) -> bool:
+        """Say whether what is written goes nowhere."""
+        return self.disconnecting
 
     def loseWriteConnection(self) -> None:  # noqa: N802
         """Note that our side is closed."""
@@ -178,7 +182,7 @@ class Call:
         await turn()
 
 
-class _Wrapped(Exception):  # noqa: N818
+class _Wrapped(Exception):
     """Carries what a future does not: `SystemExit` and `StopIteration` mean something to it."""
 
     def __init__(self, error: BaseException) -> None:
@@ -222,7 +226,7 @@ class Line:
         """Connect to `served` from the address `peer`."""
         self.transport = transport or Transport(peer)
         self.connection = Connection(served, secure=secure)
-        self.connection.makeConnection(self.transport)
+        self.connection.makeConnection(self.transport)  # type: ignore[no-untyped-call]
 
     async def send(self, data: bytes) -> None:
         """Send `data`, and let the server do what it makes of it."""
@@ -236,8 +240,14 @@ class Line:
 
     def take(self) -> bytes:
         """Return what has come since the last time."""
-        data = self.transport.value()
-        self.transport.clear()
+        data = self.sent
+        self.transport.clear()  # type: ignore[no-untyped-call]
+        return data
+
+    @property
+    def sent(self) -> bytes:
+        """What has come and was not taken."""
+        data: bytes = self.transport.value()  # type: ignore[no-untyped-call]
         return data
 
     def stall(self, waiting: int = 70_000) -> None:

@@ -65,9 +65,9 @@ async def test_it_becomes_a_websocket() -> None:
 class Broken(Transport):
     """A transport with a bug."""
 
-    def pauseProducing(self) -> None:  # noqa: N802
+    def write(self, data: bytes) -> None:
         """Raise."""
-        raise AssertionError
+        raise AssertionError(data)
 
     def unsent(self) -> int:
         """Raise."""
@@ -78,7 +78,7 @@ class Broken(Transport):
 async def test_what_breaks_in_us_costs_one_connection(caplog: pytest.LogCaptureFixture) -> None:
     """An error of ours is logged with its traceback, and nobody is left to wait."""
     line = Line(service(Stage()), transport=Broken())
-    await line.send(GET * 3)
+    await line.send(b"GET / HTTP/1.1\r\n\r\n")
     assert line.aborted
     assert "internal error" in caplog.text
 
@@ -176,6 +176,14 @@ async def test_a_client_that_reads_again_is_not_watched() -> None:
 
 
 @on_loop
+async def test_a_transport_may_say_twice_that_it_goes_on() -> None:
+    """Nobody waits, so nobody is woken."""
+    line = Line(service(Stage()))
+    line.connection.resumeProducing()
+    assert not line.connection.congested
+
+
+@on_loop
 async def test_a_closed_connection_whose_client_takes_nothing_is_cut() -> None:
     """What is left of a response may be below every mark: it must be taken all the same."""
     stage = Stage()
@@ -268,12 +276,13 @@ async def test_an_undeclared_proxy_behind_a_unix_socket_is_named(
 async def test_the_log_shows_the_client_behind_a_proxy() -> None:
     """If the proxy is trusted and says who it is; otherwise the peer itself."""
     proxy = Proxy(proxy_headers=True, forwarded_allow_ips=("192.168.1.1",))
-    stage = Stage()
-    for lines, text in (
-        ((b"X-Forwarded-For: 10.9.8.7",), "10.9.8.7:0"),
-        ((), "192.168.1.1:54321"),
+    stage, own = Stage(), "192.168.1.1:54321"
+    for trust, lines, text in (
+        (proxy, (b"X-Forwarded-For: 10.9.8.7",), "10.9.8.7:0"),
+        (proxy, (), own),
+        (Proxy(), (b"X-Forwarded-For: 10.9.8.7",), own),
     ):
-        line = Line(service(stage, proxy=proxy))
+        line = Line(service(stage, proxy=trust))
         await line.ask(b"/", b"GET", *lines)
         (exchange,) = line.connection.service.exchanges
         assert line.connection.client_text(exchange.head) == text  # type: ignore[attr-defined]
@@ -283,7 +292,7 @@ async def test_the_log_shows_the_client_behind_a_proxy() -> None:
 async def test_a_transport_is_asked_for_nothing_it_does_not_have() -> None:
     """Any Twisted transport with `unsent` will do."""
     connection = Connection(service(Stage()), secure=False)
-    connection.makeConnection(Transport())
+    connection.makeConnection(Transport())  # type: ignore[no-untyped-call]
     connection.dataReceived(GET)
     await turn()
     assert len(connection.service.exchanges) == 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daphne_supervisor.config import Http
 from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, as_bytes, unexpected
-from daphne_supervisor.worker.service import Service
 from daphne_supervisor.worker.threads import CallContexts
 from tests.support.transports import Stage, on_loop, service, turn
+
+if TYPE_CHECKING:
+    from daphne_supervisor.worker.service import Service
 
 
 class Plain(Exchange):
@@ -135,6 +137,16 @@ async def test_nothing_to_cancel_is_nothing_to_do() -> None:
     exchange.leave()
     assert exchange.gone
     assert exchange._timer is None
+
+
+@on_loop
+async def test_who_writes_to_a_closing_transport_lets_the_loop_turn() -> None:
+    """Otherwise nobody would ever say that the connection is lost."""
+    exchange, _, _ = await started()
+    asyncio.get_running_loop().call_soon(exchange.leave)
+    with pytest.raises(ClientDisconnected):
+        await exchange.refuse()
+    assert exchange.gone
 
 
 @on_loop

@@ -9,7 +9,7 @@ import pytest
 
 from daphne_supervisor.config import Http
 from daphne_supervisor.worker.head import Refused
-from daphne_supervisor.worker.http1 import DRAIN_IDLE, LINGER, SWALLOW, Phase
+from daphne_supervisor.worker.http1 import AHEAD, DRAIN_IDLE, LINGER, SWALLOW, Phase
 from tests.support.wire import Rig, bytewise, cut
 
 if TYPE_CHECKING:
@@ -235,19 +235,30 @@ def test_nothing_is_read_behind_the_end() -> None:
 
 
 def test_responses_leave_in_the_order_of_requests() -> None:
-    """One request runs at a time, the others wait, and reading waits with them."""
+    """One request runs at a time, the others wait."""
     made = rig(get(b"/1") + post(b"two") + get(b"/3"))
     assert [request.started for request in made.requests] == [True, False, False]
-    assert not made.port.reading
     made.respond(body=b"1")
     made.respond(body=b"2a", more=True)
     assert [request.started for request in made.requests] == [True, True, False]
-    assert not made.port.reading
     made.send(b"2b")
-    assert made.port.reading
     made.respond(body=b"3")
     assert [answer.body for answer in made.answers] == [b"1", b"2a2b", b"3"]
     assert made.codec.phase is Phase.IDLE
+
+
+def test_little_is_read_while_a_request_waits() -> None:
+    """Reading goes on, so that the end of the client is noticed, but not for long."""
+    made = rig(get(b"/1") + get(b"/2"))
+    assert made.port.reading
+    made.feed(post(bytes(AHEAD)))
+    assert not made.port.reading
+    made.respond()
+    assert not made.port.reading
+    made.respond()
+    assert made.port.reading
+    made.feed(get(b"/4"), get(b"/5"))
+    assert made.port.reading
 
 
 def test_a_request_that_waits_takes_its_body() -> None:
@@ -725,13 +736,15 @@ def test_what_follows_a_handshake_goes_along() -> None:
 
 
 def test_a_handshake_waits_its_turn() -> None:
-    """A pipelined handshake is taken when everything before it is answered; reading waits."""
+    """A pipelined handshake is taken, with what follows, when all before it is answered."""
     made = rig(get() + get() + HANDSHAKE + b"frame")
     made.respond()
+    assert made.port.reading
+    made.feed(bytes(AHEAD), b"e")
     assert not made.port.reading
     assert made.handler.upgrades == []
     made.respond()
-    assert made.handler.upgrades[0][1] == b"frame"
+    assert made.handler.upgrades[0][1] == b"frame" + bytes(AHEAD) + b"e"
     assert made.port.reading
     assert made.statuses == [200, 200]
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daphne_supervisor.config import Http
 from daphne_supervisor.worker.exchange import ClientDisconnected
 from daphne_supervisor.worker.http_exchange import HIGH_WATER, HttpExchange
-from daphne_supervisor.worker.service import Service
 from tests.support.transports import Call, Line, Records, Stage, on_loop, service, turn
+
+if TYPE_CHECKING:
+    from daphne_supervisor.worker.service import Service
 
 START: dict[str, Any] = {"type": "http.response.start", "status": 200}
 BODY: dict[str, Any] = {"type": "http.response.body", "body": b"x"}
@@ -77,10 +79,10 @@ async def test_what_may_be_sent_is_a_table(state: str, kind: str) -> None:
     if kind == wanted:
         await table.call.send(message)
         return
-    sent = table.line.transport.value()
+    sent = table.line.sent
     with pytest.raises(ValueError, match=f"unexpected ASGI message '{kind}': {state}"):
         await table.call.send(message)
-    assert table.line.transport.value() == sent
+    assert table.line.sent == sent
 
 
 @on_loop
@@ -213,6 +215,24 @@ async def test_a_client_leaves_while_the_application_waits_for_it_to_read() -> N
 
 
 @on_loop
+async def test_a_transport_that_is_closing_takes_nothing() -> None:
+    """Its loss is not told yet, and never would be to an application that only sends."""
+    table = await asked()
+    await table.call.start()
+    await table.call.body(b"x", more=True)
+    table.line.transport.abortConnection()
+    asyncio.get_running_loop().call_soon(table.line.connection.connectionLost)
+
+    async def send_on() -> None:
+        while True:
+            await table.call.body(b"y", more=True)
+
+    with pytest.raises(ClientDisconnected):
+        await send_on()
+    assert await table.call.receive() == {"type": "http.disconnect"}
+
+
+@on_loop
 async def test_a_client_reads_again() -> None:
     """`send` waits as long as it must."""
     table = await asked()
@@ -222,8 +242,9 @@ async def test_a_client_reads_again() -> None:
     await turn()
     table.line.catch_up()
     await sending
-    await table.call.body(b"y")
-    assert table.line.take().endswith(b"1\r\nx\r\n1\r\ny\r\n0\r\n\r\n")
+    await table.call.body(b"y", more=True)
+    await table.call.body(b"z")
+    assert table.line.take().endswith(b"1\r\nx\r\n1\r\ny\r\n1\r\nz\r\n0\r\n\r\n")
 
 
 @on_loop

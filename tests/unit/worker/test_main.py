@@ -79,6 +79,7 @@ class Running:
         self.master = Master(self.ours)
         self.queue = socket.create_server(("127.0.0.1", 0))
         self.queue.setblocking(False)
+        self._shared = self.queue.dup()
         self.port: int = self.queue.getsockname()[1]
         sections.setdefault("process", Process(graceful_timeout=0.2, worker_timeout=0.4))
         sections.setdefault("app", App(app_dir=str(ROOT)))
@@ -88,7 +89,7 @@ class Running:
             slot=1,
             generation=1,
             config=Config(application=application, **sections),
-            listeners=(Listener(self.queue.dup(), self.endpoint, "TCP address x"),),
+            listeners=(Listener(self._shared, self.endpoint, "TCP address x"),),
             channel=theirs,
             access_log=self.log,  # type: ignore[arg-type]
         )
@@ -104,7 +105,7 @@ class Running:
     def __exit__(self, *_: object) -> None:
         """Leave nothing behind."""
         sys.path[:] = self._path
-        for one in (self.ours, self._theirs, self.queue):
+        for one in (self.ours, self._theirs, self.queue, self._shared):
             one.close()
         loop = self.reactor.loop
         for task in asyncio.all_tasks(loop):
@@ -356,9 +357,11 @@ def test_an_application_without_lifespan_is_served(folder: Path) -> None:
 
 def test_a_folder_that_is_gone_fails_the_boot() -> None:
     """The line names the option."""
-    with Running(app=App(app_dir=str(ROOT), chdir="/nowhere/at/all")) as it:
-        with pytest.raises(BootError, match="--chdir /nowhere/at/all: cannot be entered"):
-            it.worker.run()
+    with (
+        Running(app=App(app_dir=str(ROOT), chdir="/nowhere/at/all")) as it,
+        pytest.raises(BootError, match="--chdir /nowhere/at/all: cannot be entered"),
+    ):
+        it.worker.run()
 
 
 # -- in a process of its own --

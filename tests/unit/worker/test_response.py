@@ -327,12 +327,12 @@ def test_our_own_mistake_is_nobodys_header() -> None:
 
 def test_known_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """An application that makes up names fills no memory; the names are still checked."""
-    monkeypatch.setattr(response_module, "_known_names", set())
-    monkeypatch.setattr(response_module, "_MAX_KNOWN", 2)
+    monkeypatch.setattr(response_module, "_names", {})
+    monkeypatch.setattr(response_module, "_MAX_NAMES", 2)
     names = [b"x-%d" % number for number in range(4)]
     head = start(Response(), headers=[(name, b"") for name in names])
     assert all(name in head for name in names)
-    assert response_module._known_names == set(names[:2])
+    assert response_module._names == dict.fromkeys(names[:2])
 
 
 def test_a_response_follows_another() -> None:

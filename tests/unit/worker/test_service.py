@@ -12,7 +12,8 @@ from tests.support.transports import Line, Stage, on_loop, service
 
 
 @pytest.mark.parametrize(
-    ("name", "line"), [("daphne", b"Server: daphne\r\n"), ("ünï", b"Server: \xfcn\xef\r\n"), ("", b"")]
+    ("name", "line"),
+    [("daphne", b"Server: daphne\r\n"), ("ünï", b"Server: \xfcn\xef\r\n"), ("", b"")],
 )
 @on_loop
 async def test_it_names_itself(name: str, line: bytes) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from daphne_supervisor.config import Process
-from daphne_supervisor.worker.service import Service
 from daphne_supervisor.worker.threads import CallContexts, Threads
 from tests.support.transports import Line, Stage, on_loop, service, turn
+
+if TYPE_CHECKING:
+    from daphne_supervisor.worker.service import Service
 
 PATIENCE = 10.0
 

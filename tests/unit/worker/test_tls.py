@@ -16,7 +16,6 @@ from daphne_supervisor.listeners import Listener
 from daphne_supervisor.worker.tls import context_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 _DH = """-----BEGIN DH PARAMETERS-----
@@ -78,9 +77,9 @@ class Authority:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Iterator[Authority]:
+def authority(tmp_path: Path) -> Authority:
     """Return an authority whose files are in a fresh folder."""
-    yield Authority(tmp_path)
+    return Authority(tmp_path)
 
 
 def test_a_listener_without_tls_has_no_context() -> None:
@@ -131,9 +130,7 @@ def test_a_version_that_is_unknown_or_broken_is_refused(authority: Authority, me
 def test_diffie_hellman_parameters_are_loaded(tmp_path: Path) -> None:
     """They serve clients that offer nothing newer."""
     authority = Authority(tmp_path, trustme.KeyType.RSA)
-    server = authority.context(
-        chain="chain.pem", dh_parameters="dh.pem", method="TLSv1_2_METHOD"
-    )
+    server = authority.context(chain="chain.pem", dh_parameters="dh.pem", method="TLSv1_2_METHOD")
     authority.trust.set_ciphers("DHE+AESGCM")
     found = authority.shake(server).cipher()
     assert found is not None
@@ -173,7 +170,17 @@ def test_a_chain_that_is_missing_is_named(authority: Authority) -> None:
 def test_an_encrypted_key_is_refused(authority: Authority) -> None:
     """A worker has no terminal to ask for a password, and must not wait for one."""
     subprocess.run(
-        ["openssl", "pkey", "-in", "key.pem", "-aes128", "-passout", "pass:x", "-out", "locked.pem"],
+        [
+            "openssl",
+            "pkey",
+            "-in",
+            "key.pem",
+            "-aes128",
+            "-passout",
+            "pass:x",
+            "-out",
+            "locked.pem",
+        ],
         cwd=authority.folder,
         check=True,
         capture_output=True,

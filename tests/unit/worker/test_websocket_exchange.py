@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daphne_supervisor.config import Http
 from daphne_supervisor.config import WebSocket as Limits
 from daphne_supervisor.worker.exchange import ClientDisconnected
-from daphne_supervisor.worker.service import Service
 from daphne_supervisor.worker.websocket_exchange import HIGH_WATER
 from tests.support.transports import (
     HANDSHAKE,
@@ -23,6 +22,9 @@ from tests.support.transports import (
     service,
     turn,
 )
+
+if TYPE_CHECKING:
+    from daphne_supervisor.worker.service import Service
 
 TEXT, BINARY, CLOSE = 1, 2, 8
 
@@ -123,10 +125,10 @@ async def test_what_may_be_sent_is_a_table(state: str, kind: str) -> None:
     if kind in wanted:
         await table.call.send(message)
         return
-    sent = table.line.transport.value()
+    sent = table.line.sent
     with pytest.raises(ValueError, match=f"unexpected ASGI message '{kind}': {state}"):
         await table.call.send(message)
-    assert table.line.transport.value() == sent
+    assert table.line.sent == sent
 
 
 @pytest.mark.parametrize("state", ENDS)
@@ -137,10 +139,10 @@ async def test_behind_the_end_nothing_may_be_sent(state: str, kind: str) -> None
     table = await shaken()
     for message in ENDS[state]:
         await table.call.send(message)
-    sent = table.line.transport.value()
+    sent = table.line.sent
     with pytest.raises(ClientDisconnected):
         await table.call.send({"type": kind, "status": 401, "text": "y"})
-    assert table.line.transport.value() == sent
+    assert table.line.sent == sent
 
 
 # -- the handshake --
@@ -213,10 +215,11 @@ async def test_a_websocket_is_denied_with_a_response() -> None:
     await table.call.send(DENY | {"headers": [(b"x-why", b"1")]})
     assert table.line.take() == b""
     await table.call.send(MORE)
+    await table.call.send(MORE)
     await table.call.send(DENIAL)
     head, _, body = table.line.take().partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 401 Unauthorized\r\nx-why: 1\r\n")
-    assert body == b"2\r\nno\r\n2\r\nno\r\n0\r\n\r\n"
+    assert body == b"2\r\nno\r\n" * 3 + b"0\r\n\r\n"
     assert table.line.closed
     await table.call.returns()
     assert table.counters == (1, 0, 0)
@@ -453,6 +456,22 @@ async def test_a_client_leaves_while_the_application_waits_for_it_to_read() -> N
     await table.line.leave()
     ends = await asyncio.gather(*sending, return_exceptions=True)
     assert [type(end) for end in ends] == [ClientDisconnected] * 3
+
+
+@on_loop
+async def test_a_transport_that_is_closing_takes_nothing() -> None:
+    """Its loss is not told yet, and never would be to an application that only sends."""
+    table = await opened()
+    table.line.transport.abortConnection()
+    asyncio.get_running_loop().call_soon(table.line.connection.connectionLost)
+
+    async def send_on() -> None:
+        while True:
+            await table.call.send(SEND)
+
+    with pytest.raises(ClientDisconnected):
+        await send_on()
+    assert (await table.call.receive())["code"] == 1006
 
 
 # -- the end --
