@@ -69,7 +69,7 @@ _COMMANDS = {int(row.number): row.command for row in TABLE}
 HANDLED = (*(row.number for row in TABLE), signal.SIGCHLD, signal.SIGUSR2)
 """Every signal that the mailbox takes, hence what a fork has to block and a child to give back.
 
-SIGUSR2 has no meaning yet; but other masters upgrade themselves on it, and by default it would kill.
+SIGUSR2 has no meaning yet; but other masters upgrade themselves on it, and its default is to kill.
 """
 
 

@@ -26,7 +26,7 @@ _MAX_HOST = 261
 #: through because container networks name their hosts with it.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
-#: What may stand in a request target: visible ASCII (RFC 3986, lax as every server is), no fragment.
+#: What may stand in a request target: visible ASCII but no fragment (RFC 3986, lax as all are).
 _TARGET = re.compile(rb"[!\"$-~]+")
 #: 16 bytes in base64: 22 digits and two signs of padding.
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")

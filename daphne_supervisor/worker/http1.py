@@ -381,7 +381,7 @@ class Http1:
         """The response is complete: close, or be ready for the next request."""
         exchange, self._current = self._current, None
         unread = exchange is self._incoming
-        if self.response.close or (unread and exchange is not None and exchange.waits_for_continue):
+        if self.response.close:
             behind = self._waiting or self._upgrade or self._refusal
             if unread or behind or self._paused:
                 self._linger()
@@ -423,7 +423,6 @@ class Http1:
         headers += reason.headers
         head = Head("HEAD" if self._parser.get_method() == b"HEAD" else "GET", "1.1")
         response = self.response
-        response.reset()
         data = response.start(
             head,
             reason.status,
@@ -469,10 +468,10 @@ class Http1:
 
     def expire(self, now: float) -> None:  # noqa: ARG002 - the codecs share this signature
         """Act on the deadline, which has passed."""
-        if self.phase is Phase.BUSY and self._current is not None:
+        if self._current is not None:
             self.deadline = math.inf
             self._current.expire()
-        elif self.phase is Phase.HEAD and self._begun:
+        elif self._begun:
             self._refuse(Refused(408, "head took longer than --head-timeout"))
             self._advance()
         elif self.phase is Phase.IDLE or self.phase is Phase.HEAD:

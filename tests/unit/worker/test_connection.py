@@ -206,6 +206,7 @@ async def test_a_closed_connection_is_watched_until_all_is_taken() -> None:
     line.connection.close()
     line.transport.waiting = 1000
     line.connection.resumeProducing()
+    assert line.connection.deadline < math.inf
     line.connection.expire(line.connection.deadline)
     line.connection.expire(line.connection.deadline)
     assert line.aborted

@@ -84,6 +84,7 @@ def test_the_asterisk_is_for_options() -> None:
     head = get(target=b"*", method="OPTIONS")
     assert (head.path, head.raw_path, head.query, head.target) == ("*", b"*", b"", "*")
     assert refusal(HOST, target=b"*").status == 400
+    assert refusal(HOST, target=b"x", method="OPTIONS").status == 400
 
 
 @pytest.mark.parametrize(
@@ -251,6 +252,17 @@ def test_an_old_client_cannot_chunk() -> None:
 # -- the other steering headers --
 
 
+def test_what_steers_is_still_a_header() -> None:
+    """Applications see all that the client has sent, also what the server acts upon."""
+    lines = [
+        (b"connection", b"keep-alive, upgrade"),
+        (b"upgrade", b"h2c"),
+        (b"expect", b"100-continue"),
+    ]
+    for framing in ((b"content-length", b"7"), (b"transfer-encoding", b"chunked")):
+        assert get(*lines, framing).headers == [(b"host", b"example.org"), *lines, framing]
+
+
 @pytest.mark.parametrize(
     ("version", "value", "close"),
     [
@@ -305,6 +317,7 @@ def test_a_handshake_is_recognised() -> None:
 def test_what_asks_for_no_websocket_is_a_request() -> None:
     """Without both headers, with another protocol or from HTTP/1.0 it is an ordinary request."""
     assert not get(UPGRADE[0], KEY, VERSION).websocket
+    assert not get((b"Connection", b"keep-alive, x"), UPGRADE[1], KEY, VERSION).websocket
     assert not get(UPGRADE[1], KEY, VERSION).websocket
     assert not get(UPGRADE[0], (b"Upgrade", b"h2c"), method="POST").websocket
     assert not get(*UPGRADE, KEY, VERSION, version="1.0").websocket

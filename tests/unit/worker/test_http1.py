@@ -117,6 +117,7 @@ def test_a_large_body_is_not_copied() -> None:
     body = b"x" * 20_000
     made.respond(body=body)
     assert made.port.writes[-1] is body
+    assert [answer.body for answer in made.answers] == [b"x" * 100, body]
 
 
 @pytest.mark.parametrize("method", [b"HEAD", b"GET"])
@@ -150,6 +151,8 @@ def test_a_response_that_cannot_be_sent_can_be_replaced() -> None:
     with pytest.raises(ValueError, match="more than its Content-Length"):
         made.respond(body=b"abc", headers=[(b"content-length", b"2")])
     assert made.sent == b""
+    made.codec.proceed(1)
+    assert made.sent == CONTINUE
     made.respond(500, b"sorry")
     assert made.statuses == [500]
     assert made.codec.phase is Phase.IDLE
@@ -164,7 +167,8 @@ def test_a_surplus_never_leaves() -> None:
     made.codec.give_up(1)
     assert made.sent.endswith(b"\r\n\r\nab")
     assert made.port.ends == ["abort"]
-    assert made.requests[1].gone
+    made.codec.lost()
+    assert [request.gone for request in made.requests] == [False, True]
 
 
 def test_a_short_response_ends_the_connection() -> None:
@@ -424,7 +428,7 @@ def test_the_number_of_headers_is_limited() -> None:
     assert "--max-header-count" in refused(made, 431)
 
 
-@pytest.mark.parametrize("slices", [lambda data: cut(data, [9]), lambda data: [data]])
+@pytest.mark.parametrize("slices", [lambda data: cut(data, [9, 70]), lambda data: [data]])
 def test_the_size_of_headers_is_limited(slices: Callable[[bytes], list[bytes]]) -> None:
     """--max-header-size bytes pass, one more is 431; `Host: a` is nine of them."""
     assert rig(*slices(get(lines=b"X: " + b"y" * 86 + b"\r\n")), max_header_size=100).requests
@@ -463,6 +467,14 @@ def test_many_trailers_are_limited() -> None:
     refused(made, 431)
 
 
+def test_trailers_that_end_in_time_are_none_too_many() -> None:
+    """What ends with the read that would be too much is read already."""
+    made = rig(chunked(), b"0\r\nX: ", max_header_size=100, max_request_line=50)
+    made.feed(b"x" * 140, b"x" * 20 + b"\r\n\r\n")
+    made.respond()
+    assert made.codec.phase is Phase.IDLE
+
+
 def test_a_long_body_in_small_pieces_is_no_trailer() -> None:
     """What counts is what comes between pieces of body."""
     made = rig(max_header_size=60, max_request_line=10)
@@ -482,7 +494,8 @@ def test_an_error_is_not_followed_by_another() -> None:
 
 def test_a_body_that_is_announced_too_large_is_refused() -> None:
     """--max-body-size bytes pass, one more is 413, before a byte of it has come."""
-    assert rig(post(b"x" * 10), max_body_size=10).requests[0].ended
+    made = rig(*[post(b"x" * 10)] * 3, max_body_size=10)
+    assert [request.ended for request in made.requests] == [True] * 3
     made = rig(post(b"", length=11), max_body_size=10)
     assert "--max-body-size" in refused(made, 413)
     assert made.requests == []
@@ -600,6 +613,18 @@ def test_a_client_that_waits_is_asked() -> None:
     assert made.codec.phase is Phase.IDLE
 
 
+def test_every_client_that_waits_is_asked() -> None:
+    """The second request of a connection is no different."""
+    made = rig(get())
+    made.respond()
+    made.feed(post(b"", EXPECT, length=4))
+    made.ask()
+    assert made.sent.endswith(CONTINUE)
+    made.feed(b"body")
+    made.respond()
+    assert made.statuses == [200, 200]
+
+
 def test_nobody_is_asked_out_of_turn() -> None:
     """Not behind the head of the response, and not for a request that waits or is over."""
     made = rig(get() + post(b"", EXPECT, length=4))
@@ -639,12 +664,12 @@ def test_a_streamed_answer_without_the_body_ends_the_connection_too() -> None:
 
 def test_a_short_rest_is_swallowed() -> None:
     """The rest of a body is thrown away, and the connection is kept for the next request."""
-    made = rig(post(b"", length=SWALLOW) + b"ab", head_timeout=7.0)
+    made = rig(post(b"", length=SWALLOW + 2) + b"ab", head_timeout=7.0)
     made.port.time += 50
     made.respond()
     assert made.codec.phase is Phase.SWALLOWING
     assert made.in_time == 7
-    made.feed(b"x" * (SWALLOW - 3))
+    made.feed(b"x" * (SWALLOW - 1))
     assert made.codec.phase is Phase.SWALLOWING
     assert made.in_time == 7
     made.feed(b"x" + get(b"/2"))
@@ -660,6 +685,24 @@ def test_a_swallowed_body_leaves_an_idle_connection() -> None:
     made.feed(b"2\r\nyz\r\n0\r\n\r\n")
     assert made.codec.phase is Phase.IDLE
     assert made.in_time == 9
+
+
+def test_what_was_read_before_the_answer_is_no_rest() -> None:
+    """Only what comes behind the response is swallowed; what a request has read does not count."""
+    made = rig(chunked(b"%x\r\n" % SWALLOW + b"x" * SWALLOW + b"\r\n"))
+    made.respond()
+    made.feed(b"1\r\nx\r\n")
+    assert made.codec.phase is Phase.SWALLOWING
+    made.feed(b"0\r\n\r\n")
+    assert made.codec.phase is Phase.IDLE
+
+
+def test_the_body_behind_is_another_ones() -> None:
+    """A long body that was read to its end costs nothing, whatever follows it."""
+    made = rig(post(b"x" * (SWALLOW + 1)) + post(b"", length=5))
+    made.respond()
+    assert made.answers[0].headers["Connection"] is None
+    assert made.codec.phase is Phase.BUSY
 
 
 def test_a_long_rest_is_announced_as_the_end() -> None:
@@ -739,6 +782,7 @@ def test_a_handshake_waits_its_turn() -> None:
     """A pipelined handshake is taken, with what follows, when all before it is answered."""
     made = rig(get() + get() + HANDSHAKE + b"frame")
     made.respond()
+    assert made.codec.phase is Phase.BUSY
     assert made.port.reading
     made.feed(bytes(AHEAD), b"e")
     assert not made.port.reading
@@ -746,6 +790,7 @@ def test_a_handshake_waits_its_turn() -> None:
     made.respond()
     assert made.handler.upgrades[0][1] == b"frame" + bytes(AHEAD) + b"e"
     assert made.port.reading
+    assert len(made.requests) == 2
     assert made.statuses == [200, 200]
 
 

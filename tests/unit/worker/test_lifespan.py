@@ -136,7 +136,9 @@ async def test_an_application_that_raises_as_it_stops_has_stopped() -> None:
 
 
 @on_loop
-async def test_a_worker_that_leaves_while_it_starts_does_not_wait() -> None:
+async def test_a_worker_that_leaves_while_it_starts_does_not_wait(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """An application that has not started is cancelled, not asked to stop."""
     application = Application(None)
     lifespan = Lifespan(application)
@@ -144,6 +146,7 @@ async def test_a_worker_that_leaves_while_it_starts_does_not_wait() -> None:
     await turn()
     await lifespan.shutdown(5)
     assert not await starting
+    assert caplog.records == []
     assert (application.heard, application.ended) == (["lifespan.startup"], "CancelledError")
 
 

@@ -293,6 +293,7 @@ def test_a_violation_fails_the_connection(
     assert port.end == "shut"
     assert [end[0] for end in listener.ends] == [code]
     assert listener.messages == []
+    assert websocket._machine is None, "what is thrown away would be kept"
     assert [f"closed {code}" in record.getMessage() for record in caplog.records] == [True]
     websocket.expire(websocket.deadline)
     assert websocket.phase is Phase.CLOSED
