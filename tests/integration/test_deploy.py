@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import signal
 import subprocess
@@ -103,8 +104,12 @@ def _shown(response: httpx.Response) -> dict[str, Any]:
     return dict(response.json())
 
 
-def _answering_master(port: int) -> int:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+def _answering_master(where: int | Path) -> int:
+    """Return the process id of the master behind a port or a unix socket."""
+    path = str(where) if isinstance(where, Path) else None
+    host = "localhost" if path else f"127.0.0.1:{where}"
+    transport = httpx.HTTPTransport(uds=path)
+    with httpx.Client(base_url=f"http://{host}", transport=transport) as client:
         return int(_shown(client.get("/"))["master"])
 
 
@@ -118,9 +123,7 @@ def test_the_service_answers_on_an_activated_unix_socket(units: Path) -> None:
     """The same over a unix socket, which is what the socket unit opens; its file is left alone."""
     path = units / "web.sock"
     with activated(units, str(path)) as service:
-        transport = httpx.HTTPTransport(uds=str(path))
-        with httpx.Client(base_url="http://localhost", transport=transport) as client:
-            assert _shown(client.get("/"))["master"] == service.pid
+        assert _answering_master(path) == service.pid
     assert path.is_socket()
 
 
@@ -193,14 +196,14 @@ def test_nginx_passes_events_as_they_come(proxy: Proxy) -> None:
         assert next(response.iter_text()) == "data: first\n\n"
 
 
-def _supervisord(folder: Path, port: int) -> list[str]:
+def _supervisord(folder: Path) -> list[str]:
     """Return the command that runs `deploy/supervisord.conf` alone, in the foreground."""
     site = rendered(
         "supervisord.conf",
         {
             **PATHS,
-            "tcp://127.0.0.1:8000": f"tcp://127.0.0.1:{port}",
-            "user=www-data": f"user={os.environ.get('USER', 'root')}",
+            "unix:///run/daphne-supervisor": f"unix://{folder}",
+            "www-data": pwd.getpwuid(os.getuid()).pw_name,
             "/var/log/supervisor": str(folder),
         },
     )
@@ -214,10 +217,11 @@ def _pid_of_spawned(supervisord: Program) -> int:
 
 def test_supervisord_serves_and_restarts(tmp_path: Path) -> None:
     """The server takes supervisord's socket as `--fd 0`, and is started again when killed."""
-    with reserved_port() as port, Program(_supervisord(tmp_path, port)) as supervisord:
+    path = tmp_path / "web.sock"
+    with Program(_supervisord(tmp_path)) as supervisord:
         first = _pid_of_spawned(supervisord)
-        assert _answering_master(port) == first
+        assert _answering_master(path) == first
         os.kill(first, signal.SIGKILL)
         second = _pid_of_spawned(supervisord)
         assert second != first
-        assert _answering_master(port) == second
+        assert _answering_master(path) == second
