@@ -383,7 +383,7 @@ class Http1:
         unread = exchange is self._incoming
         if self.response.close:
             behind = self._waiting or self._upgrade or self._refusal
-            if unread or behind or self._paused:
+            if unread or behind:
                 self._linger()
             else:
                 self._close()

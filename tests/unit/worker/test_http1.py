@@ -167,6 +167,7 @@ def test_a_surplus_never_leaves() -> None:
     made.codec.give_up(1)
     assert made.sent.endswith(b"\r\n\r\nab")
     assert made.port.ends == ["abort"]
+    assert [request.gone for request in made.requests] == [False, True]
     made.codec.lost()
     assert [request.gone for request in made.requests] == [False, True]
 
@@ -263,6 +264,23 @@ def test_little_is_read_while_a_request_waits() -> None:
     assert made.port.reading
     made.feed(get(b"/4"), get(b"/5"))
     assert made.port.reading
+
+
+def test_a_long_body_of_the_current_request_is_read() -> None:
+    """What it may cost is for its application to say."""
+    made = rig(post(b"", length=AHEAD + 10))
+    made.feed(bytes(AHEAD), b"x")
+    assert made.port.reading
+
+
+def test_whoever_was_held_up_is_read_to_the_end() -> None:
+    """A connection that closes reads again, or it would not notice that the client has closed."""
+    made = rig(get() + get())
+    made.feed(post(bytes(AHEAD)))
+    assert not made.port.reading
+    made.respond(headers=[(b"connection", b"close")])
+    assert made.port.reading
+    assert made.port.ends == ["shut"]
 
 
 def test_a_request_that_waits_takes_its_body() -> None:
@@ -780,7 +798,8 @@ def test_what_follows_a_handshake_goes_along() -> None:
 
 def test_a_handshake_waits_its_turn() -> None:
     """A pipelined handshake is taken, with what follows, when all before it is answered."""
-    made = rig(get() + get() + HANDSHAKE + b"frame")
+    made = rig(get() + get(), HANDSHAKE + b"frame")
+    assert made.codec.phase is Phase.BUSY
     made.respond()
     assert made.codec.phase is Phase.BUSY
     assert made.port.reading
