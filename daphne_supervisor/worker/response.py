@@ -258,15 +258,20 @@ def encode_switch(lines: Headers, headers: Sequence[Any], identity: tuple[bytes,
 
     Raises `ValueError` when a header of the application's cannot be sent.
     """
-    encoded = [status_line(101)]
+    encoded = [status_line(101), *(b"%b: %b\r\n" % line for line in lines)]
     date, server = identity
     try:
-        for name, value in (*lines, *headers):
-            if name not in _names:
-                _learn(name)
-            if len(encoded) > len(lines) and name.lower() in _HANDSHAKE:
+        for name, value in headers:
+            steering = _names[name] if name in _names else _learn(name)
+            if name.lower() in _HANDSHAKE:
                 message = f"header {name!r} of the handshake is the server's to set"
                 raise ValueError(message)
+            if steering == b"date":
+                date = b""
+            elif steering == b"server":
+                server = b""
+            elif steering is not None:
+                continue  # a 101 has no body to frame
             encoded.append(b"%b: %b\r\n" % (name, value))
     except TypeError:
         raise _blame(headers) from None

@@ -364,6 +364,14 @@ def test_a_switch_carries_both_sides_headers() -> None:
     )
 
 
+def test_a_switch_has_no_framing_and_one_date() -> None:
+    """A 101 has no body to frame; the application's own Date and Server stand alone."""
+    headers = [(b"content-length", b"5"), (b"date", b"D"), (b"server", b"S")]
+    assert encode_switch([], headers, (DATE, SERVER)) == (
+        b"HTTP/1.1 101 Switching Protocols\r\ndate: D\r\nserver: S\r\n\r\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("header", "complaint"),
     [
