@@ -1,17 +1,17 @@
 """HTTP/1.1 on the wire: bytes in, requests out; responses in, bytes out.
 
-Theory of operation. The parser (llhttp, through httptools) runs ahead: one read may hold several
-requests. Each gets its exchange as soon as its head is admitted, and waits in `_waiting`; only the
-first is started, and the next one when its response is complete, so that responses leave in order.
-While anyone waits, little more is read: what a client can pile up is what fits in two reads. A
-little has to be, because the end of the connection, which the first one wants to hear of, stands
-behind what the client has sent.
+Theory of operation. The parser runs ahead: one read may hold several requests. Each gets its
+exchange as soon as its head is admitted, and waits in `_waiting`; only the first is started, and
+the next one when its response is complete, so that responses leave in order. While anyone waits,
+little more is read: what a client can pile up is what fits in two reads. A little has to be,
+because the end of the connection, which the first one wants to hear of, stands behind what the
+client has sent.
 
 A connection ends in one of three ways: `close` after the last byte, `abort` at once, or `linger`:
 our side is closed, and what the client still sends is thrown away for a moment, because closing a
 socket with unread bytes resets it and could take the response along.
 
-This is the only module that knows httptools. It knows neither sockets nor ASGI.
+This module knows neither sockets nor ASGI.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
-import httptools
-
-from daphne_supervisor.worker.head import Head, Refused, admit
+from daphne_supervisor.worker.head import Head, Refused
+from daphne_supervisor.worker.http1_parser import Parser
 from daphne_supervisor.worker.response import CONTINUE, Response, error_page
 
 if TYPE_CHECKING:
@@ -58,36 +57,22 @@ class Phase(enum.IntEnum):
     OVER = 5  # closed, or handed over to another codec
 
 
-def _framing(head: Head) -> bytes:
-    """Return a head that says nothing but how the body of `head` is framed."""
-    framing = b"Content-Length: %d" % (head.length or 0)
-    if head.chunked:
-        framing = b"Transfer-Encoding: chunked"
-    connection = b"close" if head.close else b"keep-alive"
-    return b"POST / HTTP/1.1\r\nConnection: %b\r\n%b\r\n\r\n" % (connection, framing)
-
-
 class Http1:
     """The codec of one HTTP/1.x connection."""
 
     __slots__ = (
         "_ahead",
-        "_begun",
+        "_answered_at",
         "_current",
-        "_framing",
+        "_early",
         "_handler",
         "_incoming",
         "_limits",
-        "_lines",
-        "_oversize",
         "_parser",
-        "_partial",
         "_paused",
         "_port",
-        "_received",
         "_refusal",
         "_stream",
-        "_target",
         "_upgrade",
         "_waiting",
         "deadline",
@@ -100,21 +85,16 @@ class Http1:
         self._port = port
         self._handler = handler
         self._limits = limits
-        self._parser = httptools.HttpRequestParser(self)
-        self._target = b""
-        self._lines: Headers = []
-        self._begun = False  # a head has begun to arrive
-        self._partial = 0  # bytes of a head or of trailers so far, one read short at the most
-        self._oversize = False  # it may be too large: count exactly
+        self._parser = Parser(self, limits)
         self._stream = 0
         self._incoming: Request | None = None  # whose body the parser is reading
-        self._received = 0  # bytes of that body
-        self._framing = b""  # a head for the next parser, behind an upgrade that is ignored
+        self._answered_at = 0  # bytes of a body that had come when its request was answered
         self._waiting: deque[Request] = deque()
         self._ahead = 0  # bytes read while somebody waited
         self._current: Request | None = None  # whose response is due
         self._refusal: Refused | None = None  # the answer after the last one due
-        self._upgrade: tuple[Head, bytes] | None = None
+        self._upgrade: Head | None = None  # the handshake behind the last one due
+        self._early = b""  # what has come behind it
         self._paused = False
         self.response = Response()
         self.phase = Phase.HEAD
@@ -128,119 +108,36 @@ class Http1:
             return
         if self._waiting or self._upgrade:
             self._ahead += len(data)
-        if self._upgrade:
-            head, early = self._upgrade
-            self._upgrade = head, early + data
-            self._throttle()
-            return
-        limits = self._limits
-        self._oversize = self._begun or len(data) > limits.max_header_size
-        self._partial += len(data)
-        while data:
-            data = self._parse(data)
-        # The parser keeps a line until it ends: of a head, and of the trailers behind a body.
-        if self._partial > limits.max_request_line + limits.max_header_size:
-            self._refuse(Refused(431, "headers exceed --max-header-size"))
+        try:
+            self._early += self._parser.feed(data)
+        except Refused as reason:
+            self._refuse(reason)
         self._advance()
 
-    def _parse(self, data: bytes) -> bytes:
-        """Let the parser read `data`; return what is to be read by the next one."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as stop:
-            return self._leave_parser(data[stop.args[0] :])
-        except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, Refused):
-                raise
-            self._refuse(error.__context__)
-        except httptools.HttpParserInvalidMethodError:
-            self._refuse(Refused(501, "unknown method"))
-        except httptools.HttpParserError as error:
-            self._refuse(Refused(400, f"malformed request: {error}"))
-        return b""
+    # -- what the parser says --
 
-    def _leave_parser(self, rest: bytes) -> bytes:
-        """The parser has stopped behind a head that asked for an upgrade; `rest` follows it."""
-        if self._upgrade is not None:
-            self._upgrade = (self._upgrade[0], rest)
-            return b""
-        # An upgrade that we do not offer is ignored (RFC 9110 section 7.8), but this parser cannot
-        # be told so. Another one reads the body, by a head that asks for no upgrade.
-        self._parser = httptools.HttpRequestParser(self)
-        return self._framing + rest
-
-    # -- the parser's callbacks, named by httptools --
-
-    def on_message_begin(self) -> None:
-        """Note the first byte of a request."""
-        self._begun = True
-        self._partial = 0
-
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the request target."""
-        self._target += url
-        if len(self._target) > self._limits.max_request_line:
-            raise Refused(414, "request line exceeds --max-request-line")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header line. Behind a body it is a trailer, which nobody may take for a header."""
-        if self._begun:
-            self._lines.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Admit the head and queue its exchange."""
-        parser, lines, target = self._parser, self._lines, self._target
-        self._lines, self._target, self._begun, self._partial = [], b"", False, 0
-        if self._framing:
-            self._framing = b""
-            return
-        self._check_size(lines)
-        head = admit(parser.get_method().decode("ascii"), target, parser.get_http_version(), lines)
-        limit = self._limits.max_body_size
-        if limit and head.length is not None and head.length > limit:
-            raise Refused(413, "Content-Length exceeds --max-body-size")
-        # The parser decides, not the head: it also takes Proxy-Connection for Connection.
-        if parser.should_upgrade():
-            if head.websocket:
-                if head.has_body:
-                    raise Refused(400, "a body beside a WebSocket handshake")
-                self._upgrade = (head, b"")
-                return
-            self._framing = _framing(head)
+    def begin_request(self, head: Head) -> None:
+        """Queue the exchange of a request."""
         self._stream += 1
-        self._received = 0
         self._incoming = self._handler.begin(head, self._stream)
         self._waiting.append(self._incoming)
 
-    def _check_size(self, lines: Headers) -> None:
-        limits = self._limits
-        if len(lines) > limits.max_header_count:
-            raise Refused(431, "headers exceed --max-header-count")
-        if self._oversize:
-            size = sum(len(name) + len(value) + 4 for name, value in lines)
-            if size > limits.max_header_size:
-                raise Refused(431, "headers exceed --max-header-size")
-
-    def on_body(self, data: bytes) -> None:
+    def receive_body(self, data: bytes) -> None:
         """Hand a piece of the body on, or throw it away if nobody will read it."""
-        self._received += len(data)
-        self._partial = 0
-        limit = self._limits.max_body_size
-        if limit and self._received > limit:
-            raise Refused(413, "body exceeds --max-body-size")
         if self._incoming is not None:
             self._incoming.receive_body(data)
 
-    def on_message_complete(self) -> None:
+    def end_request(self) -> None:
         """Note the end of the body."""
-        if self._framing:
-            return
-        self._partial = 0
         if self._incoming is not None:
             self._incoming.end_body()
             self._incoming = None
-        elif self.phase is Phase.SWALLOWING:
+        else:  # it was answered without being read to its end
             self._idle()
+
+    def begin_handshake(self, head: Head) -> None:
+        """Keep the handshake until everything before it is answered."""
+        self._upgrade = head
 
     # -- what happens next --
 
@@ -252,11 +149,11 @@ class Http1:
             elif self._refusal is not None:
                 self._answer_refusal(self._refusal)
             elif self._upgrade is not None:
-                self._hand_over(*self._upgrade)
+                self._hand_over(self._upgrade)
             elif self.phase is Phase.SWALLOWING:
-                if self._received > SWALLOW:
+                if self._parser.received - self._answered_at > SWALLOW:
                     self._linger()
-            elif self._begun:
+            elif self._parser.begun:
                 if self.phase is not Phase.HEAD:
                     self.phase = Phase.HEAD
                     self.deadline = self._port.now() + self._limits.head_timeout
@@ -279,7 +176,7 @@ class Http1:
         patience = DRAIN_IDLE if self._port.draining else self._limits.keep_alive
         self.deadline = self._port.now() + patience
 
-    def _hand_over(self, head: Head, rest: bytes) -> None:
+    def _hand_over(self, head: Head) -> None:
         if self._port.draining:
             reason = Refused(503, "the worker is leaving: no new WebSocket")
             self._handler.refused(reason)
@@ -288,7 +185,7 @@ class Http1:
         self._resume()
         self.phase = Phase.OVER
         self.deadline = math.inf
-        self._handler.upgrade(head, rest)
+        self._handler.upgrade(head, self._early)
 
     def _throttle(self) -> None:
         """Read only while there is somewhere to put what comes."""
@@ -374,7 +271,7 @@ class Http1:
             return False
         length = exchange.head.length
         return exchange.waits_for_continue or (
-            length is not None and length - self._received > SWALLOW
+            length is not None and length - self._parser.received > SWALLOW
         )
 
     def _finish(self) -> None:
@@ -390,7 +287,7 @@ class Http1:
             return
         if unread:
             self._incoming = None
-            self._received = 0
+            self._answered_at = self._parser.received
             self.phase = Phase.SWALLOWING
             self.deadline = self._port.now() + self._limits.head_timeout
         self._advance()
@@ -400,7 +297,6 @@ class Http1:
     def _refuse(self, reason: Refused) -> None:
         """Read no further; answer with the error when everything before it is answered."""
         self._refusal = reason
-        self._begun, self._partial = False, 0
         self._handler.refused(reason)
         exchange, self._incoming = self._incoming, None
         if self.phase is Phase.SWALLOWING:
@@ -421,7 +317,7 @@ class Http1:
     def _answer_refusal(self, reason: Refused) -> None:
         headers, page = error_page(reason.status, reason.rule)
         headers += reason.headers
-        head = Head("HEAD" if self._parser.get_method() == b"HEAD" else "GET", "1.1")
+        head = Head("HEAD" if self._parser.method == b"HEAD" else "GET", "1.1")
         response = self.response
         data = response.start(
             head,
@@ -471,7 +367,7 @@ class Http1:
         if self._current is not None:
             self.deadline = math.inf
             self._current.expire()
-        elif self._begun:
+        elif self.phase is Phase.HEAD and self._parser.begun:
             self._refuse(Refused(408, "head took longer than --head-timeout"))
             self._advance()
         elif self.phase is Phase.IDLE or self.phase is Phase.HEAD:
@@ -482,5 +378,5 @@ class Http1:
 
     def drain(self) -> None:
         """The worker is leaving: give an idle client one more chance, then close."""
-        if self.phase is Phase.IDLE or (self.phase is Phase.HEAD and not self._begun):
+        if self.phase is Phase.IDLE or (self.phase is Phase.HEAD and not self._parser.begun):
             self.deadline = min(self.deadline, self._port.now() + DRAIN_IDLE)

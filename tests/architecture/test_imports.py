@@ -36,6 +36,7 @@ PURE = (
     "master.supervisor",
     "worker.head",
     "worker.http1",
+    "worker.http1_parser",
     "worker.response",
     "worker.scope",
     "worker.waist",
