@@ -7,6 +7,7 @@ cancelled.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import logging
 import traceback
@@ -43,7 +44,7 @@ def as_bytes(data: Any) -> bytes:
     return data if isinstance(data, bytes) else bytes(memoryview(data))
 
 
-class Exchange:
+class Exchange(abc.ABC):
     """One application call. Subclasses say what is received, sent, and made of its end."""
 
     __slots__ = ("__weakref__", "_contexts", "_service", "_task", "_timer", "_waiters", "gone")
@@ -92,29 +93,29 @@ class Exchange:
             if self._timer is not None:
                 self._timer.cancel()
 
+    @abc.abstractmethod
     def scope(self) -> dict[str, Any]:
         """Return the scope of the call."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def receive(self) -> dict[str, Any]:
         """Return the next event for the application."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def send(self, message: dict[str, Any]) -> None:
         """Do what the application says."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def failed(self, error: BaseException) -> None:
         """The application has raised `error`, or was cancelled."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def returned(self) -> None:
         """The application has returned."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def describe(self) -> str:
         """Return what is exchanged, for the log."""
-        raise NotImplementedError
 
     async def wait(self) -> None:
         """Wait until `wake` is called."""
