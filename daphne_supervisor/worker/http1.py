@@ -362,7 +362,7 @@ class Http1:
 
     # -- time --
 
-    def expire(self, now: float) -> None:  # noqa: ARG002 - the codecs share this signature
+    def expire(self, now: float) -> None:
         """Act on the deadline, which has passed."""
         if self._current is not None:
             self.deadline = math.inf
@@ -372,6 +372,9 @@ class Http1:
             self._advance()
         elif self.phase is Phase.IDLE or self.phase is Phase.HEAD:
             self._close()
+        elif self.phase is Phase.LINGERING and self._port.congested:
+            # The response is still being taken: --write-timeout watches.
+            self.deadline = now + LINGER
         else:
             self._end()
             self._port.abort()

@@ -997,6 +997,17 @@ def test_lingering_is_short() -> None:
     assert made.codec.phase is Phase.OVER
 
 
+def test_lingering_waits_for_a_response_that_is_being_taken() -> None:
+    """A client that reads slowly gets all of it; then the two seconds count."""
+    made = rig(b"\0")
+    made.port.congested = True
+    made.expire()
+    assert (made.port.ends, made.in_time) == (["shut"], LINGER)
+    made.port.congested = False
+    made.expire()
+    assert made.port.ends == ["shut", "abort"]
+
+
 # -- the worker leaves --
 
 
