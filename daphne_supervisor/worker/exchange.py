@@ -14,13 +14,8 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from daphne_supervisor.worker.service import Service
     from daphne_supervisor.worker.threads import CallContexts
-
-    Receive = Callable[[], Awaitable[dict[str, Any]]]
-    Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 __all__ = ["ClientDisconnected", "Exchange", "as_bytes", "unexpected"]
 
@@ -48,9 +43,6 @@ class Exchange(abc.ABC):
     """One application call. Subclasses say what is received, sent, and made of its end."""
 
     __slots__ = ("__weakref__", "_contexts", "_service", "_task", "_timer", "_waiters", "gone")
-
-    #: What is exchanged, for the log.
-    kind = "application call"
 
     def __init__(self, service: Service, contexts: CallContexts) -> None:
         """Be ready to call the application of `service`, in one of `contexts`."""

@@ -47,8 +47,6 @@ class HttpExchange(Exchange):
         "stream",
     )
 
-    kind = "request"
-
     def __init__(self, connection: Connection, wire: Wire, stream: int, head: Head) -> None:
         """Exchange `stream` of `wire`, whose head is `head`."""
         super().__init__(connection.service, connection.contexts)

@@ -52,8 +52,6 @@ class WebSocketExchange(Exchange):
         "paused",
     )
 
-    kind = "websocket"
-
     def __init__(self, connection: Connection, codec: WebSocket, head: Head) -> None:
         """Exchange the messages of `codec`, whose handshake was `head`."""
         super().__init__(connection.service, connection.contexts)
