@@ -1,8 +1,8 @@
 """The composition root: arguments to configuration to listeners to master.
 
 This is the one module that knows both the master and the worker, and it knows the worker only
-inside a function that runs in the forked child: what a worker needs (a reactor, an event loop, TLS)
-must not be loaded, let alone started, in the process that forks.
+inside a function that runs in the zygote, a forked child: what a worker needs (a reactor, an event
+loop, TLS) must not be loaded, let alone started, in the master.
 """
 
 from __future__ import annotations
@@ -15,18 +15,33 @@ import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from daphne_supervisor import __version__, command_line, cpus, endpoints, listeners, logs, sources
-from daphne_supervisor.errors import BootError, ExitCode, SupervisorError
+from daphne_supervisor import (
+    __version__,
+    activation,
+    cgroups,
+    command_line,
+    cpus,
+    endpoints,
+    here,
+    listeners,
+    logs,
+    privileges,
+    sources,
+)
+from daphne_supervisor.errors import ExitCode, SupervisorError
+from daphne_supervisor.hooks import Hooks
+from daphne_supervisor.scoreboard import Scoreboard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, MutableMapping, Sequence
 
     from daphne_supervisor.config import Config
     from daphne_supervisor.endpoints import Endpoint
     from daphne_supervisor.listeners import Listener
-    from daphne_supervisor.messages import Assignment
+    from daphne_supervisor.master.upgrade import Inheritance
+    from daphne_supervisor.master.zygote import Heritage, Seed
 
-    Supervise = Callable[[Config, tuple[Listener, ...], logs.AccessLog | None], int]
+    Supervise = Callable[[Heritage, Callable[[Config], Heritage], Inheritance | None, str], int]
 
 __all__ = ["main"]
 
@@ -36,28 +51,33 @@ _log = logging.getLogger(__name__)
 
 
 def _supervise(  # pragma: no cover - forks: every integration test goes through here
-    config: Config, opened: tuple[Listener, ...], access_log: logs.AccessLog | None
+    heritage: Heritage,
+    reread: Callable[[Config], Heritage],
+    inherited: Inheritance | None,
+    directory: str,
 ) -> int:
     from daphne_supervisor.master.master import Master  # noqa: PLC0415 - not for --help
 
-    return Master(config, opened, _run_worker, access_log).run()
+    return Master(heritage, reread, inherited, directory=directory).run()
 
 
-def _run_worker(assignment: Assignment) -> int:  # pragma: no cover - runs in forked children only
-    from daphne_supervisor.worker.main import run  # noqa: PLC0415 - only in the forked child
+def _grow(  # pragma: no cover - runs in forked children only
+    config: Config, opened: tuple[Listener, ...]
+) -> Seed:
+    from daphne_supervisor.worker.seed import Seed  # noqa: PLC0415 - only in the zygote
 
-    return run(assignment)
+    return Seed(config, opened)
 
 
 def main(
     arguments: Sequence[str] | None = None,
-    environ: Mapping[str, str] | None = None,
+    environ: MutableMapping[str, str] | None = None,
     supervise: Supervise = _supervise,
 ) -> int:
     """Do what the command line says, and return what to exit with.
 
-    Without `arguments` and `environ` those of the process are taken. `supervise` gets the
-    configuration, the open listeners and the access log, and returns when all is over.
+    Without `arguments` and `environ` those of the process are taken. `supervise` gets
+    what the first workers are born with, and returns when all is over.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     environ = os.environ if environ is None else environ
@@ -80,56 +100,97 @@ def _show(text: str, descriptor: int) -> None:
         os.write(descriptor, f"{text.rstrip()}\n".encode(errors="backslashreplace"))
 
 
-def _obey(arguments: Sequence[str], environ: Mapping[str, str], supervise: Supervise) -> int:
+def _obey(arguments: Sequence[str], environ: MutableMapping[str, str], supervise: Supervise) -> int:
     request = command_line.parse(arguments)
     if request.help or request.version:
         version = f"{command_line.PROGRAM} {__version__}"
         _show(request.help or version, _STANDARD_OUTPUT)
         return ExitCode.STOPPED
-    config = sources.configuration(request.flags, environ, _count_processors)
-    inherited = endpoints.inherited_names(environ, os.getpid())
-    found = [
-        endpoints.parse(text, origin, inherited) for text, origin in endpoints.assemble(config.bind)
-    ]
-    config = _change_directory(config)
+    from daphne_supervisor.master import upgrade  # noqa: PLC0415 - not for --help
+
+    inherited = upgrade.inheritance(environ)
+    directory = here.logical(environ)
+    recipe = sources.Recipe(request.flags, environ, _count_processors, directory)
+    config = recipe.read()
     logs.configure(config.log)
     for name in sources.unknown_variables(environ):
         _log.warning("%s: no such option, ignored", name)
-    return _serve(config, found, supervise)
+    here.enter(config.app.chdir)
+    names = activation.names(environ, os.getpid())
+    found = [
+        endpoints.parse(text, origin, names)
+        for text, origin in endpoints.assemble(config.bind, names)
+    ]
+    opened = _open(config, found, inherited)
+    try:
+        heritage = _heritage(config, opened)
+        heritage.hooks.on_boot(application=config.application)
+        return supervise(heritage, _rereading(recipe, heritage), inherited, directory)
+    finally:
+        listeners.release(opened)
 
 
 def _count_processors() -> tuple[int, str]:
     return cpus.count(cpus.affinity())
 
 
-def _change_directory(config: Config) -> Config:
-    """Enter --chdir; return the configuration with it as an absolute path.
-
-    Symbolic links are left in it: one that points elsewhere after a deploy can be followed anew.
-    """
-    if not config.app.chdir:
-        return config
-    directory = os.path.abspath(config.app.chdir)
-    try:
-        os.chdir(directory)
-    except OSError as error:
-        message = f"--chdir {directory}: cannot be entered: {error.strerror}"
-        raise BootError(message) from None
-    return replace(config, app=replace(config.app, chdir=directory))
-
-
-def _serve(config: Config, found: list[Endpoint], supervise: Supervise) -> int:
-    path = logs.access_log_path(config.log)
-    access_log = None if path is None else logs.AccessLog.open(path)
-    if config.process.workers_reason:
-        _log.info("--workers auto: %s (%s)", config.process.workers, config.process.workers_reason)
+def _open(
+    config: Config, found: list[Endpoint], inherited: Inheritance | None
+) -> tuple[Listener, ...]:
     _log.info("Starting server at %s", ", ".join(endpoint.text for endpoint in found))
     for endpoint in found:
         _log.info("Configuring endpoint %s", endpoint.text)
-    opened = listeners.open_all(found, config.bind.backlog)
-    try:
-        for listener in opened:
-            _log.info("Listening on %s", listener.description)
-        return supervise(config, opened, access_log)
-    finally:
-        listeners.release(opened)
+    if inherited is None:
+        opened = listeners.open_all(found, config.bind)
+    else:
+        opened = listeners.open_all(found, config.bind, inherited.listeners)
+    for listener in opened:
+        _log.info("Listening on %s", listener.description)
+    return opened
+
+
+def _heritage(config: Config, opened: tuple[Listener, ...]) -> Heritage:
+    """Return what workers are born with."""
+    from daphne_supervisor.master.zygote import Heritage  # noqa: PLC0415 - not for --help
+
+    for doubt in sources.doubts(config, cgroups.memory_limit()):
+        _log.warning("%s", doubt)
+    if config.process.workers_reason:
+        _log.info("--workers auto: %s (%s)", config.process.workers, config.process.workers_reason)
+    rights = privileges.resolve(config.process)
+    return Heritage(
+        config=config,
+        listeners=opened,
+        access_log=_access_log(config, rights),
+        scoreboard=Scoreboard(),
+        privileges=rights,
+        hooks=Hooks.load(config.app.hooks, config.app.app_dir),
+        grow=_grow,
+    )
+
+
+def _access_log(config: Config, rights: privileges.Privileges) -> logs.AccessLog | None:
+    path = logs.access_log_path(config.log)
+    return None if path is None else logs.AccessLog.open(path, rights.uid)
+
+
+def _rereading(recipe: sources.Recipe, first: Heritage) -> Callable[[Config], Heritage]:
+    """Return what a reload calls for its heritage, given the present configuration."""
+    heritage = first
+
+    def reread(present: Config) -> Heritage:
+        nonlocal heritage
+        config = recipe.read()
+        for name in sources.unchangeable(present, config):
+            _log.warning("%s: has changed, which takes a restart or an upgrade; not changed", name)
+        config = sources.keep(present, config)
+        logs.check(config.log)
+        access_log = heritage.access_log
+        if logs.access_log_path(config.log) != logs.access_log_path(present.log):
+            access_log = _access_log(config, heritage.privileges)
+        if config.log != present.log:
+            logs.configure(config.log)
+        heritage = replace(heritage, config=config, access_log=access_log)
+        return heritage
+
+    return reread

@@ -11,11 +11,22 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 from daphne_supervisor import values
-from daphne_supervisor.options import duration, number, option, path, size
+from daphne_supervisor.config_protocols import Http, Proxy, WebSocket
+from daphne_supervisor.options import duration, number, option, path
 
-__all__ = ["SECTIONS", "App", "Bind", "Config", "Http", "Log", "Process", "Proxy", "WebSocket"]
-
-_MEBIBYTE = 1024 * 1024
+__all__ = [
+    "SECTIONS",
+    "App",
+    "Bind",
+    "Config",
+    "Drain",
+    "Http",
+    "Log",
+    "Process",
+    "Proxy",
+    "Recycling",
+    "WebSocket",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +45,34 @@ class App:
         default=".",
         help="Directory that is put first on sys.path.",
     )
+    env_file: str | None = path(
+        "--env-file",
+        metavar="FILE",
+        help="File of NAME=value lines for the environment; what is set already wins.",
+    )
+    # What the file sets and the process's own environment does not. It may hold secrets.
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    hooks: str | None = option(
+        "--hooks",
+        parse=values.module,
+        metavar="MODULE",
+        help="Python module of functions to call at turns of the processes' lives: docs/hooks.md.",
+    )
+    preload: bool = option(
+        "--preload",
+        parse=values.mark,
+        switch=True,
+        default=False,
+        help="Import the application once for each generation, before its workers are forked:"
+        " they share its memory. A reload still takes up new code.",
+    )
     chdir: str = path(
         "--chdir",
         metavar="DIR",
         default="",
-        help="Directory to change to before anything else; relative paths count from there.",
+        standard="the present one",
+        help="Directory to change to before anything else; relative paths count from there. Links"
+        " in it are followed anew by each reload.",
     )
     root_path: str = option(
         "--root-path",
@@ -74,7 +108,21 @@ class Bind:
         "-u",
         "--unix-socket",
         metavar="PATH",
-        help="Unix socket to listen on, with mode 0666; one that nobody listens on is replaced.",
+        help="Unix socket to listen on; one that nobody listens on is replaced.",
+    )
+    uds_mode: int = option(
+        "--uds-mode",
+        parse=values.mode,
+        metavar="MODE",
+        default=0o666,
+        standard="0666",
+        help="Octal file mode of the unix socket; 0666 is Daphne's, and lets every user connect.",
+    )
+    uds_group: str | None = option(
+        "--uds-group",
+        parse=values.text,
+        metavar="GROUP",
+        help="Group of the unix socket, by name or number.",
     )
     fd: int | None = option(
         "--fd",
@@ -119,14 +167,13 @@ class Process:
         fallback="ASGI_THREADS",
         help="Threads of each worker for synchronous code.",
     )
-    graceful_timeout: float = duration(
-        "--graceful-timeout",
-        parse=values.seconds,
-        default=25.0,
-        help="Time that a leaving worker has for its requests; below container platforms' 30 s.",
+    reload_surge: int = number(
+        "--reload-surge",
+        default=1,
+        help="Workers that a reload replaces at a time: that many more run meanwhile.",
     )
-    boot_timeout: float = duration(
-        "--boot-timeout",
+    ready_timeout: float = duration(
+        "--ready-timeout",
         default=60.0,
         help="Time that a worker has to import the application and start its lifespan.",
     )
@@ -140,154 +187,113 @@ class Process:
         metavar="FILE",
         help="File that holds the process id of the master while it runs.",
     )
+    status_file: str | None = path(
+        "--status-file",
+        metavar="FILE",
+        help="File that the master keeps up to date with all it knows of itself, as JSON.",
+    )
+    user: str | None = option(
+        "--user",
+        parse=values.text,
+        metavar="USER",
+        help="User that the workers run as, by name or number; needs a master that is root.",
+    )
+    group: str | None = option(
+        "--group",
+        parse=values.text,
+        metavar="GROUP",
+        standard="that of --user",
+        help="Group that the workers run as, by name or number; needs a master that is root.",
+    )
+    umask: int | None = option(
+        "--umask",
+        parse=values.mode,
+        metavar="MODE",
+        standard="inherited",
+        help="Octal file mode creation mask of the workers.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Http:
-    """HTTP."""
+class Recycling:
+    """Recycling."""
 
-    http_timeout: float | None = duration(
-        "-t",
-        "--http-timeout",
-        parse=values.seconds_or_none,
-        standard="no limit",
-        help="Time in which the application must have answered a request; then 503. 0: no limit.",
-    )
-    keep_alive: float = duration(
-        "--keep-alive",
-        parse=values.seconds,
-        default=75.0,
-        help="Time that an idle connection stays open; above load balancers' 60 s.",
-    )
-    head_timeout: float = duration(
-        "--head-timeout",
-        default=30.0,
-        help="Time in which the whole head of a request must have arrived.",
-    )
-    write_timeout: float = duration(
-        "--write-timeout",
-        parse=values.seconds,
-        default=60.0,
-        help="A client that takes no byte of a waiting response for so long is dropped. 0: never.",
-    )
-    max_request_line: int = size(
-        "--max-request-line",
-        default=8192,
-        help="Longest request line; beyond it 414. RFC 9112 asks for at least 8000.",
-    )
-    max_header_count: int = number(
-        "--max-header-count",
-        default=128,
-        help="Most headers of a request; beyond them 431.",
-    )
-    max_header_size: int = size(
-        "--max-header-size",
-        default=65536,
-        help="Most bytes of headers in all; beyond them 431.",
-    )
-    max_body_size: int = size(
-        "--max-body-size",
+    max_requests: int = number(
+        "--max-requests",
         parse=values.limit,
         default=0,
-        help="Largest request body; beyond it 413. 0: no limit, since bodies are streamed.",
+        help="Requests, WebSockets and messages after which a worker is replaced. 0: no limit.",
     )
-    server_name: str = option(
-        "-s",
-        "--server-name",
-        parse=values.header_value,
-        metavar="NAME",
-        default="daphne",
-        absence="--no-server-name",
-        blank=True,
-        help="Value of the Server header; --no-server-name sends none.",
+    max_lifetime: float = duration(
+        "--max-lifetime",
+        parse=values.seconds,
+        default=0.0,
+        help="Time after which a worker is replaced. 0: no limit.",
     )
-    application_close_timeout: float = duration(
-        "--application-close-timeout",
+    max_memory: values.Memory | None = option(  # noqa: RUF009 - it returns a field
+        "--max-memory",
+        parse=values.memory,
+        metavar="SIZE|PERCENT",
+        standard="no limit",
+        help="Memory (PSS) at which a worker is replaced: bytes with K, M or G, or a percentage of"
+        " the cgroup's limit for all workers together.",
+    )
+    jitter: float = option(
+        "--recycle-jitter",
+        parse=values.percentage,
+        metavar="PERCENT",
+        default=10.0,
+        unit="%",
+        help="By how much at most each worker's own limits are lowered, at random, so that workers"
+        " of one age are not replaced at one time.",
+    )
+    min_lifetime: float = duration(
+        "--min-lifetime",
+        parse=values.seconds,
+        default=60.0,
+        help="Time that a worker serves before it is recycled, so that a limit set too low costs"
+        " little.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """Leaving."""
+
+    graceful_timeout: float = duration(
+        "--graceful-timeout",
+        parse=values.seconds,
+        default=25.0,
+        help="Time that a leaving worker has for its requests; below container platforms' 30 s.",
+    )
+    shutdown_delay: float = duration(
+        "--shutdown-delay",
+        parse=values.seconds,
+        default=0.0,
+        help="Time between TERM and the end of accepting, for load balancers to notice; answers"
+        " carry Connection: close. Ctrl-C does not wait.",
+    )
+    websockets: str = option(
+        "--ws-drain",
+        parse=values.websocket_drain,
+        metavar="close|wait",
+        default="close",
+        help="What becomes of WebSockets when a worker leaves: close them with 1012 over"
+        " --ws-drain-time, or let them live until --graceful-timeout is about to end.",
+    )
+    websocket_time: float = duration(
+        "--ws-drain-time",
         parse=values.seconds,
         default=10.0,
-        help="Time that the application may go on after its client has left; then it is cancelled.",
+        help="Time over which a leaving worker closes its WebSockets, evenly, so that they do not"
+        " all come back at once; few are closed faster.",
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebSocket:
-    """WebSocket."""
-
-    websocket_timeout: float = duration(
-        "--websocket_timeout",
-        parse=values.seconds_or_negative,
-        default=86400.0,
-        help="Longest life of a WebSocket. Negative: no limit.",
-    )
-    connect_timeout: float = duration(
-        "--websocket_connect_timeout",
-        parse=values.seconds_or_negative,
-        default=5.0,
-        help="Time that the application has to accept a WebSocket. 0 or negative: no limit.",
-    )
-    ping_interval: float = duration(
-        "--ping-interval",
+    disconnect_delay: float | None = duration(
+        "--disconnect-delay",
         parse=values.seconds,
-        default=20.0,
-        help="Time that a WebSocket may be idle before a ping is sent. 0: no pings.",
-    )
-    ping_timeout: float = duration(
-        "--ping-timeout",
-        parse=values.seconds,
-        default=30.0,
-        help="Time for the answer to a ping before the connection is dropped. 0: it is kept.",
-    )
-    max_message_size: int = size(
-        "--websocket-max-message-size",
-        parse=values.limit,
-        default=_MEBIBYTE,
-        help="Largest message from a client. 0: no limit.",
-    )
-    max_frame_size: int = size(
-        "--websocket-max-frame-size",
-        parse=values.limit,
-        default=_MEBIBYTE,
-        help="Largest frame from a client. 0: no limit.",
-    )
-    max_queue: int = number(
-        "--websocket-max-queue",
-        default=32,
-        help="Messages that may wait for the application before reading from the client pauses.",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
-    """Proxies."""
-
-    proxy_headers: bool = option(
-        "--proxy-headers",
-        parse=values.mark,
-        switch=True,
-        default=False,
-        help="Take the client's address and the scheme from X-Forwarded-For, -Port and -Proto.",
-    )
-    proxy_headers_host: str = option(
-        "--proxy-headers-host",
-        parse=values.header_name,
-        metavar="HEADER",
-        default="X-Forwarded-For",
-        help="Header to take the client's address from; needs --proxy-headers.",
-    )
-    proxy_headers_port: str = option(
-        "--proxy-headers-port",
-        parse=values.header_name,
-        metavar="HEADER",
-        default="X-Forwarded-Port",
-        help="Header to take the client's port from; needs --proxy-headers.",
-    )
-    forwarded_allow_ips: tuple[str, ...] = option(
-        "--forwarded-allow-ips",
-        parse=values.allowed_peers,
-        metavar="LIST",
-        default=("127.0.0.1", "::1", "unix"),
-        repeated=True,
-        help="Peers whose proxy headers are believed: addresses, networks, unix, * for anybody.",
+        standard="--graceful-timeout",
+        help="Time after which a leaving worker tells streaming responses http.disconnect; they may"
+        " still send until --graceful-timeout.",
     )
 
 
@@ -308,6 +314,12 @@ class Log:
         metavar="FILE",
         standard="- from verbosity 1 on",
         help="File to append the access log to; - for the standard output.",
+    )
+    log_config: str | None = path(
+        "--log-config",
+        metavar="FILE",
+        help="Configuration of Python's logging: a dictionary as TOML or JSON, or the older INI"
+        " form; instead of --log-fmt and the level of --verbosity.",
     )
     log_fmt: str = option(
         "--log-fmt",
@@ -332,6 +344,8 @@ class Config:
     app: App = field(default_factory=App)
     bind: Bind = field(default_factory=Bind)
     process: Process = field(default_factory=Process)
+    recycling: Recycling = field(default_factory=Recycling)
+    drain: Drain = field(default_factory=Drain)
     http: Http = field(default_factory=Http)
     websocket: WebSocket = field(default_factory=WebSocket)
     proxy: Proxy = field(default_factory=Proxy)
@@ -342,6 +356,8 @@ SECTIONS: tuple[tuple[str, str, type[Any]], ...] = (
     ("app", "Application", App),
     ("bind", "Listeners", Bind),
     ("process", "Processes", Process),
+    ("recycling", "Recycling", Recycling),
+    ("drain", "Leaving", Drain),
     ("http", "HTTP", Http),
     ("websocket", "WebSocket", WebSocket),
     ("proxy", "Proxies", Proxy),

@@ -4,16 +4,16 @@ Two things limit a process: the set of processors it may run on, and the share o
 that its control group is granted. Containers are usually given the second and see all the
 processors of their host, so that counting those alone starts far too many workers.
 
-A quota is looked for in the group of the process and in every group above it, as each one binds. In
-version 2 of control groups it is the file `cpu.max` ("max 100000" or "150000 100000", microseconds
-of run time in each period), in version 1 a pair of files (-1: none). What cannot be read does not
-limit. See cgroups(7) and the kernel's admin-guide/cgroup-v2.
+A quota is, in version 2 of control groups, the file `cpu.max` ("max 100000" or "150000 100000",
+microseconds of run time in each period), in version 1 a pair of files (-1: none).
 """
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+
+from daphne_supervisor.cgroups import directories, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,50 +47,11 @@ def count(processors: int, root: str = "/") -> tuple[int, str]:
 
 def _quotas(root: str) -> Iterator[float]:
     """Yield every quota that applies, in processors."""
-    mounts = os.path.join(root, "sys/fs/cgroup")
-    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
-        _, controllers, group = line.split(":", 2)
-        for parent in _upwards(group):
-            if not controllers:
-                yield from _second_version(os.path.join(mounts, parent))
-                # Where both versions are mounted, the second lives in a directory of its own.
-                yield from _second_version(os.path.join(mounts, "unified", parent))
-            elif "cpu" in controllers.split(","):
-                yield from _first_version(os.path.join(mounts, controllers, parent))
-                yield from _first_version(os.path.join(mounts, "cpu", parent))
-
-
-def _upwards(group: str) -> Iterator[str]:
-    """Yield the group and all above it, as paths relative to the mount point.
-
-    A container may see its path on the host while its own group is mounted at the top: the top
-    is therefore always looked at.
-    """
-    while group := group.strip("/"):
-        yield group
-        group = os.path.dirname(group)
-    yield ""
-
-
-def _second_version(directory: str) -> Iterator[float]:
-    words = _read(os.path.join(directory, "cpu.max")).split()
-    yield from _share(*words)
-
-
-def _first_version(directory: str) -> Iterator[float]:
-    run_time = _read(os.path.join(directory, "cpu.cfs_quota_us")).strip()
-    period = _read(os.path.join(directory, "cpu.cfs_period_us")).strip()
-    yield from _share(run_time, period)
-
-
-def _share(run_time: str = "", period: str = "") -> Iterator[float]:
-    if run_time.isdecimal() and period.isdecimal() and int(period) > 0:
-        yield int(run_time) / int(period)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
+    for version, directory in directories("cpu", root):
+        if version == 1:
+            run_time = read(os.path.join(directory, "cpu.cfs_quota_us")).strip()
+            period = read(os.path.join(directory, "cpu.cfs_period_us")).strip()
+        else:
+            run_time, period = [*read(os.path.join(directory, "cpu.max")).split(), "", ""][:2]
+        if run_time.isdecimal() and period.isdecimal() and int(period) > 0:
+            yield int(run_time) / int(period)

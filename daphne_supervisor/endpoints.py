@@ -6,29 +6,32 @@ so that a value may hold a colon. The names, their order and their defaults are 
 `twisted.internet.endpoints`; only the backlog's default is ours.
 
 The options --bind, --port, --unix-socket and --fd are spelled as endpoint strings too, as Daphne
-does it, so that one notation is logged, sorted and parsed. This module is pure: it makes addresses
-of texts, and opens nothing.
+does it, so that one notation is logged, sorted and parsed. When nothing is asked for, it is the
+sockets that a service manager hands over, if any. This module is pure: it makes addresses of texts,
+and opens nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from daphne_supervisor import values
 from daphne_supervisor.errors import BootError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from daphne_supervisor.config import Bind
 
-__all__ = ["Endpoint", "TlsFiles", "assemble", "inherited_names", "parse"]
+__all__ = ["Endpoint", "TlsFiles", "assemble", "parse"]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 FIRST_INHERITED = 3
 """The lowest descriptor that systemd hands over: SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+INHERITED = "LISTEN_FDS"
+"""What stands in place of the option for a descriptor that is listened on without being asked."""
 
 Kind = Literal["tcp", "ssl", "unix", "fd"]
 _Parameters = dict[str, str]
@@ -80,8 +83,9 @@ class Endpoint:
     """One place to listen on.
 
     `text` is the endpoint string, `origin` the option that asked for it. `host`, `port` and `tls`
-    belong to tcp and ssl, `path` and `mode` to unix, `fileno` to fd. A `backlog` of None leaves it
-    to the configuration; a `host` of "" means every IPv4 interface.
+    belong to tcp and ssl, `path` and `mode` to unix, `fileno` to fd, with the `name` that systemd
+    gave it. A `backlog` or `mode` of None is left to the configuration; a `host` of "" means every
+    IPv4 interface.
     """
 
     kind: Kind
@@ -90,8 +94,9 @@ class Endpoint:
     host: str = ""
     port: int = 0
     path: str = ""
-    mode: int = 0o666
+    mode: int | None = None
     fileno: int = -1
+    name: str = ""
     backlog: int | None = None
     tls: TlsFiles | None = None
 
@@ -102,8 +107,14 @@ class Endpoint:
             "--port": self.port,
             "--unix-socket": _shown(self.path),
             "--fd": self.fileno,
+            INHERITED: _shown(self.name) or self.fileno,
         }
         return f"{self.origin} {given.get(self.origin, _shown(self.text))}"
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise the `BootError` that says why this endpoint cannot be had."""
+        message = f"{self.label}: {reason}"
+        raise BootError(message) from None
 
 
 def _shown(text: str) -> str:
@@ -116,16 +127,19 @@ def _escape(text: str) -> str:
     return text
 
 
-def assemble(bind: Bind) -> list[tuple[str, str]]:
+def assemble(bind: Bind, inherited: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     """Return the endpoint strings asked for, each with the option that it came from, sorted.
 
-    With none asked for there is one, on 127.0.0.1 port 8000. Otherwise only a half-given pair of
-    --bind and --port is completed. Duplicates stay, and fail when they are opened.
+    With none asked for they are the descriptors handed over, of which `inherited` are the names,
+    and if there are none, 127.0.0.1 port 8000. Otherwise only a half-given pair of --bind and
+    --port is completed. Duplicates stay, and fail when they are opened.
     """
     host, port = bind.host or None, bind.port
-    others = (bind.unix_socket, bind.fd)
     asked = [(text, "--endpoint") for text in bind.endpoints]
-    if host is not None or port is not None or (others == (None, None) and not asked):
+    nothing = (host, port, bind.unix_socket, bind.fd) == (None,) * 4 and not asked
+    if nothing and inherited:
+        return [(f"systemd:index={index}", INHERITED) for index in range(len(inherited))]
+    if host is not None or port is not None or nothing:
         asked.append((_tcp_text(host or DEFAULT_HOST, port), "--port"))
     if bind.unix_socket is not None:
         asked.append((f"unix:{_escape(bind.unix_socket)}", "--unix-socket"))
@@ -137,19 +151,6 @@ def assemble(bind: Bind) -> list[tuple[str, str]]:
 def _tcp_text(host: str, port: int | None) -> str:
     interface = _escape(host.strip("[]"))
     return f"tcp:port={DEFAULT_PORT if port is None else port}:interface={interface}"
-
-
-def inherited_names(environ: Mapping[str, str], process: int) -> tuple[str, ...]:
-    """Return the names of the descriptors that systemd hands to the process with this id.
-
-    The first name belongs to descriptor 3, and so on. LISTEN_FDNAMES may be missing or short, as it
-    is with other programs that speak this protocol (sd_listen_fds(3)).
-    """
-    number = environ.get("LISTEN_FDS", "")
-    if environ.get("LISTEN_PID") != str(process) or not number.isdecimal():
-        return ()
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    return tuple((names + [""] * int(number))[: int(number)])
 
 
 def parse(text: str, origin: str, inherited: tuple[str, ...] = ()) -> Endpoint:
@@ -266,15 +267,15 @@ def _ssl(text: str, origin: str, given: _Parameters, _: tuple[str, ...]) -> Endp
 
 
 def _unix(text: str, origin: str, given: _Parameters, _: tuple[str, ...]) -> Endpoint:
-    # We make no lock file: the connect test tells a stale socket from a live one. The parameter is
-    # read so that endpoint strings in use go on working.
+    # There always is a lock file. The parameter is read so that endpoint strings in use go on
+    # working.
     values.mark(given.get("lockfile", "1"))
     return Endpoint(
         kind="unix",
         text=text,
         origin=origin,
         path=values.path(given["address"]),
-        mode=_mode(given.get("mode", "666")),
+        mode=_mode(given["mode"]) if "mode" in given else None,
         backlog=_backlog(given),
     )
 
@@ -306,7 +307,13 @@ def _systemd(text: str, origin: str, given: _Parameters, inherited: tuple[str, .
             f" (LISTEN_FDS): {len(inherited)}"
         )
         raise BootError(message)
-    return Endpoint(kind="fd", text=text, origin=origin, fileno=FIRST_INHERITED + index)
+    return Endpoint(
+        kind="fd",
+        text=text,
+        origin=origin,
+        fileno=FIRST_INHERITED + index,
+        name=inherited[index],
+    )
 
 
 _MAKERS: dict[str, Callable[[str, str, _Parameters, tuple[str, ...]], Endpoint]] = {

@@ -4,50 +4,47 @@ A listener outlives all workers, which is why connections survive reloads and cr
 made in blocking order but are non-blocking themselves, close on exec, and listen from the start; a
 descriptor that was handed over is checked and adopted, and never given a new mode, backlog or name.
 
-The unix socket's file. A file left over by a dead process is replaced, a living server's is not:
-we connect, and only "connection refused" proves that nobody listens (a full backlog says "try
-again"). The file is looked at once more right before it is unlinked, so that a server that started
-in between keeps its own. At the end it is unlinked only while it still is the file that we made:
-our open socket keeps its inode from being used again.
+An upgrade hands all listeners to a new master. It is told what each was opened for, so that it
+takes the one it would otherwise open itself, opens what is new, and closes what nobody asks for.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from daphne_supervisor import unix_sockets
 from daphne_supervisor.errors import BootError
+from daphne_supervisor.unix_sockets import SocketFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from daphne_supervisor.config import Bind
     from daphne_supervisor.endpoints import Endpoint, TlsFiles
 
-__all__ = ["Listener", "open_all", "release"]
+__all__ = ["Listener", "abandon", "descriptors", "export", "open_all", "release"]
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _FIRST_PRIVILEGED_FREE = 1024
 _LAST_STANDARD_DESCRIPTOR = 2
-
-_Identity = tuple[int, int]
-"""Device and inode of a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
     """A listening socket, where it came from, and how to call it in a log line.
 
-    `made` identifies the socket file that was made for it, None when there is none of ours.
+    `made` is the socket file that was made for it, None when there is none of ours.
     """
 
     socket: socket.socket
     endpoint: Endpoint
     description: str
-    made: _Identity | None = None
+    made: SocketFile | None = None
 
     @property
     def tls(self) -> TlsFiles | None:
@@ -55,47 +52,122 @@ class Listener:
         return self.endpoint.tls
 
 
-def open_all(endpoints: Iterable[Endpoint], backlog: int) -> tuple[Listener, ...]:
-    """Open a listener for each endpoint, in order; `backlog` is for those that bring none.
+def open_all(
+    endpoints: Iterable[Endpoint], bind: Bind, exported: str = "[]"
+) -> tuple[Listener, ...]:
+    """Open a listener for each endpoint, in order; `bind` has what an endpoint does not say.
 
-    Raises `BootError` for the first one that fails, after closing those opened before it.
+    `exported` describes the listeners that another master has handed over. Raises `BootError` or
+    `UsageError` for the first one that fails, after closing those opened before it.
     """
+    handed_over = _Legacy(exported)
     opened: list[Listener] = []
     try:
         for endpoint in endpoints:
-            opened.append(_open(endpoint, backlog, opened))
+            taken = handed_over.take(endpoint)
+            opened.append(taken or _open(endpoint, bind, opened))
     except BaseException:
         release(opened)
         raise
+    finally:
+        handed_over.close()
     return tuple(opened)
 
 
 def release(listeners: Iterable[Listener]) -> None:
-    """Close the listeners, and unlink the socket files that are still the ones we made.
+    """Close the listeners; remove the socket files that are still the ones we made.
 
-    For the master alone: a worker that leaves closes its own copy of the sockets. What has been
-    released already is left alone.
+    A file stays if another master shares it. What has been released already is left alone. For the
+    master only: a worker that leaves closes its own copy of the sockets.
     """
     for listener in listeners:
         if listener.made is not None and listener.socket.fileno() >= 0:
-            _unlink(listener.endpoint.path, listener.made)
+            listener.made.remove()
         listener.socket.close()
 
 
-def _open(endpoint: Endpoint, backlog: int, opened: list[Listener]) -> Listener:
+def abandon(listeners: Iterable[Listener]) -> None:
+    """Close, in a forked child that only serves, what says that the master lives."""
+    for listener in listeners:
+        if listener.made is not None:
+            listener.made.lock.close()
+
+
+def descriptors(listeners: Iterable[Listener]) -> tuple[int, ...]:
+    """Return what a new master has to inherit."""
+    found = []
+    for listener in listeners:
+        found.append(listener.socket.fileno())
+        if listener.made is not None:
+            found.append(listener.made.lock.fileno())
+    return tuple(found)
+
+
+def export(listeners: Iterable[Listener]) -> str:
+    """Return what a new master has to know of the listeners, in JSON."""
+    return json.dumps(
+        [
+            {
+                "name": _name(listener.endpoint),
+                "socket": listener.socket.fileno(),
+                "made": listener.made and listener.made.export(),
+            }
+            for listener in listeners
+        ]
+    )
+
+
+def _name(endpoint: Endpoint) -> str:
+    """Return by what an endpoint is known to the next master: where it listens, not how."""
+    if endpoint.kind == "fd":
+        return f"fd {endpoint.fileno}"
+    if endpoint.kind == "unix":
+        return f"unix {os.path.abspath(endpoint.path)}"
+    return f"tcp {endpoint.host} {endpoint.port}"
+
+
+class _Legacy:
+    """The listeners that another master has handed over, until they are taken."""
+
+    def __init__(self, exported: str) -> None:
+        """Adopt them all: two may have one name, as every port 0 has."""
+        self._left: list[tuple[str, socket.socket, SocketFile | None]] = []
+        for one in json.loads(exported):
+            sock = socket.socket(fileno=one["socket"])
+            sock.set_inheritable(False)
+            sock.setblocking(False)
+            made = SocketFile.adopt(**one["made"]) if one["made"] else None
+            self._left.append((one["name"], sock, made))
+
+    def take(self, endpoint: Endpoint) -> Listener | None:
+        """Return the listener for `endpoint` as it is, None when it was not handed over."""
+        wanted = _name(endpoint)
+        for index, (name, sock, made) in enumerate(self._left):
+            if name == wanted:
+                if endpoint.tls is not None:
+                    _check_files(endpoint, endpoint.tls)
+                del self._left[index]
+                return Listener(sock, endpoint, _describe(sock, endpoint), made)
+        return None
+
+    def close(self) -> None:
+        """Close what nobody has asked for. Its file is the other master's to remove."""
+        for _, sock, made in self._left:
+            sock.close()
+            if made is not None:
+                made.lock.close()
+
+
+def _open(endpoint: Endpoint, bind: Bind, opened: list[Listener]) -> Listener:
     if endpoint.tls is not None:
         _check_files(endpoint, endpoint.tls)
     if endpoint.kind == "fd":
         return _adopt(endpoint, opened)
-    depth = backlog if endpoint.backlog is None else endpoint.backlog
+    depth = bind.backlog if endpoint.backlog is None else endpoint.backlog
     if endpoint.kind == "unix":
-        return _listen_unix(endpoint, depth)
+        sock, made = unix_sockets.listen(endpoint, bind, depth)
+        return Listener(sock, endpoint, _describe(sock, endpoint), made)
     return _listen_tcp(endpoint, depth, opened)
-
-
-def _refuse(endpoint: Endpoint, reason: str) -> NoReturn:
-    message = f"{endpoint.label}: {reason}"
-    raise BootError(message) from None
 
 
 def _check_files(endpoint: Endpoint, tls: TlsFiles) -> None:
@@ -112,7 +184,7 @@ def _check_files(endpoint: Endpoint, tls: TlsFiles) -> None:
                 with open(path, "rb") as file:
                     file.read(1)
         except (OSError, ValueError) as error:
-            _refuse(endpoint, f"{name} {path!r} cannot be read: {_cause(error)}")
+            endpoint.refuse(f"{name} {path!r} cannot be read: {_cause(error)}")
 
 
 def _cause(error: OSError | ValueError) -> str:
@@ -137,7 +209,7 @@ def _listen_tcp(endpoint: Endpoint, depth: int, opened: list[Listener]) -> Liste
     except OSError as error:
         sock.close()
         _refuse_address(endpoint, address, error, opened)
-    return Listener(sock, endpoint, _describe(sock))
+    return Listener(sock, endpoint, _describe(sock, endpoint))
 
 
 def _resolve(endpoint: Endpoint) -> tuple[socket.AddressFamily, tuple[object, ...]]:
@@ -160,7 +232,7 @@ def _refuse_host(endpoint: Endpoint, reason: str) -> NoReturn:
     if endpoint.origin == "--port":
         message = f"--bind {endpoint.host}: {reason}"
         raise BootError(message) from None
-    _refuse(endpoint, f"interface {endpoint.host!r} {reason}")
+    endpoint.refuse(f"interface {endpoint.host!r} {reason}")
 
 
 def _refuse_address(
@@ -169,22 +241,21 @@ def _refuse_address(
     host, port, *_ = address
     where = _joined(str(host), int(str(port)))
     if error.errno == errno.EADDRINUSE:
-        _refuse(endpoint, f"{where} is in use by {_holder(where, opened)}")
+        endpoint.refuse(f"{where} is in use by {_holder(where, opened)}")
     if error.errno == errno.EACCES and endpoint.port < _FIRST_PRIVILEGED_FREE:
-        _refuse(
-            endpoint,
+        endpoint.refuse(
             "permission denied; a port below 1024 needs root, the capability"
             " CAP_NET_BIND_SERVICE, or a socket handed over with --fd",
         )
     if error.errno == errno.EADDRNOTAVAIL:
         _refuse_host(endpoint, "is no address of this machine")
-    _refuse(endpoint, f"{where} cannot be listened on: {_cause(error)}")
+    endpoint.refuse(f"{where} cannot be listened on: {_cause(error)}")
 
 
 def _holder(where: str, opened: list[Listener]) -> str:
     """Return who has an address that is taken: another endpoint of ours, or a stranger."""
     for listener in opened:
-        if listener.description == f"TCP address {where}":
+        if listener.description.partition(" (")[0] == f"TCP address {where}":
             return listener.endpoint.label
     return "another process"
 
@@ -193,74 +264,14 @@ def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _describe(sock: socket.socket) -> str:
+def _describe(sock: socket.socket, endpoint: Endpoint) -> str:
+    called = f" ({endpoint.name})" if endpoint.name else ""
     name = sock.getsockname()
+    if endpoint.kind == "unix":
+        return f"UNIX socket {endpoint.path}"
     if sock.family == socket.AF_UNIX:
-        return f"UNIX socket {os.fsdecode(name).replace(chr(0), '@')}"
-    return f"TCP address {_joined(name[0], name[1])}"
-
-
-# Unix sockets
-
-
-def _listen_unix(endpoint: Endpoint, depth: int) -> Listener:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    made = None
-    try:
-        _make_way(endpoint)
-        sock.bind(endpoint.path)
-        made = _identity(endpoint.path)
-        # Nobody can connect before listen, so the mode is right from the first connection on.
-        os.chmod(endpoint.path, endpoint.mode)
-        sock.listen(depth)
-        sock.setblocking(False)
-    except BaseException as error:
-        if made is not None:
-            _unlink(endpoint.path, made)
-        sock.close()
-        if isinstance(error, OSError):
-            _refuse(endpoint, f"cannot be listened on: {_cause(error)}")
-        raise
-    return Listener(sock, endpoint, f"UNIX socket {endpoint.path}", made)
-
-
-def _identity(path: str) -> _Identity | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _unlink(path: str, made: _Identity) -> None:
-    if _identity(path) == made:
-        os.unlink(path)
-
-
-def _make_way(endpoint: Endpoint) -> None:
-    """Remove a socket file that nobody listens on; refuse anything else at its path."""
-    path = endpoint.path
-    seen = _identity(path)
-    if seen is None:
-        return
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        _refuse(endpoint, "exists and is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        code = probe.connect_ex(path)
-    reason = _occupied(code)
-    if reason:
-        _refuse(endpoint, reason)
-    _unlink(path, seen)
-
-
-def _occupied(code: int) -> str:
-    """Return what a connect that ended with `code` tells of a socket file, "" if nobody listens."""
-    if code in {errno.ECONNREFUSED, errno.ENOENT}:
-        return ""
-    if code in {0, errno.EAGAIN, errno.EPROTOTYPE}:
-        return "is in use by another process"
-    return f"exists: {os.strerror(code)}"
+        return f"UNIX socket {os.fsdecode(name).replace(chr(0), '@')}{called}"
+    return f"TCP address {_joined(name[0], name[1])}{called}"
 
 
 # Descriptors handed over
@@ -270,21 +281,21 @@ def _adopt(endpoint: Endpoint, opened: list[Listener]) -> Listener:
     number = endpoint.fileno
     for listener in opened:
         if listener.endpoint.fileno == number:
-            _refuse(endpoint, f"descriptor {number} is already used by {listener.endpoint.label}")
+            endpoint.refuse(f"descriptor {number} is already used by {listener.endpoint.label}")
     try:
         sock = socket.socket(fileno=number)
     except OSError as error:
         reason = "is not open" if error.errno == errno.EBADF else "is no socket"
-        _refuse(endpoint, f"descriptor {number} {reason}")
+        endpoint.refuse(f"descriptor {number} {reason}")
     complaint = _complaint(sock)
     if complaint:
         sock.detach()
-        _refuse(endpoint, f"descriptor {number} {complaint}")
+        endpoint.refuse(f"descriptor {number} {complaint}")
     if number <= _LAST_STANDARD_DESCRIPTOR:
         sock = _moved(sock)
     sock.set_inheritable(False)
     sock.setblocking(False)
-    return Listener(sock, endpoint, _describe(sock))
+    return Listener(sock, endpoint, _describe(sock, endpoint))
 
 
 def _complaint(sock: socket.socket) -> str:

@@ -12,11 +12,13 @@ costs lines, never requests.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import time
 from typing import TYPE_CHECKING, Literal
 
+from daphne_supervisor import log_file, log_setup
 from daphne_supervisor.errors import BootError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from daphne_supervisor.config import Log
 
-__all__ = ["AccessLog", "Action", "access_log_path", "configure"]
+__all__ = ["AccessLog", "Action", "access_log_path", "check", "configure"]
 
 Action = Literal["WSCONNECTING", "WSCONNECT", "WSREJECT", "WSDISCONNECT"]
 
@@ -36,11 +38,26 @@ _log = logging.getLogger(__name__)
 
 
 def configure(log: Log, logger: logging.Logger | None = None) -> None:
-    """Send the log to the standard error, as much of it as the verbosity asks for.
+    """Log as `log` says, and no longer as it was said the last time.
 
-    `logger` is the one to set up: by default the root, so that every library's words are seen.
+    Without a file of the user's the log goes to the standard error, as much of it as the verbosity
+    asks for; `logger` is the one to set up then: by default the root, so that every library's words
+    are seen. Raises `UsageError` for a bad file, and the log stays as it was.
     """
+    if log.log_config is not None:
+        log_setup.replace(log_file.load(log.log_config))
+        return
     logger = logging.getLogger() if logger is None else logger
+    log_setup.replace(functools.partial(_set_up, log, logger))
+
+
+def check(log: Log) -> None:
+    """Raise the `UsageError` that `configure` would raise, and leave the log as it is."""
+    if log.log_config is not None:
+        log_setup.attempt(log_file.load(log.log_config))
+
+
+def _set_up(log: Log, logger: logging.Logger) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(log.log_fmt))
     logger.addHandler(handler)
@@ -57,13 +74,19 @@ def access_log_path(log: Log) -> str | None:
 class AccessLog:
     """Writes one line for each request and for each step in the life of a WebSocket."""
 
-    __slots__ = ("_clock", "_descriptor", "_path", "_second", "_stamp")
+    __slots__ = ("_clock", "_descriptor", "_owner", "_path", "_second", "_stamp")
 
     def __init__(
-        self, descriptor: int, path: str | None, clock: Callable[[], float] = time.time
+        self,
+        descriptor: int,
+        path: str | None,
+        clock: Callable[[], float] = time.time,
+        *,
+        owner: int | None = None,
     ) -> None:
         """Write to `descriptor`; `path` is what to open again, None for what cannot be."""
         self._descriptor = descriptor
+        self._owner = owner
         self._path = path
         self._clock = clock
         self._second = -1
@@ -74,9 +97,10 @@ class AccessLog:
         return f"<AccessLog {self._path or STANDARD_OUTPUT}>"
 
     @classmethod
-    def open(cls, path: str) -> AccessLog:
+    def open(cls, path: str, owner: int | None = None) -> AccessLog:
         """Return the log in the file `path`, or on the standard output for "-".
 
+        A file that is made here belongs to the user `owner`, whose processes may open it anew.
         Raises `BootError` when the file cannot be opened for appending.
         """
         if path == STANDARD_OUTPUT:
@@ -84,7 +108,7 @@ class AccessLog:
         # An absolute path survives an application that changes its directory.
         path = os.path.abspath(path)
         try:
-            return cls(_open(path), path)
+            return cls(_open(path, owner), path, owner=owner)
         except OSError as error:
             message = f"--access-log {path}: cannot be written: {error.strerror}"
             raise BootError(message) from None
@@ -102,7 +126,7 @@ class AccessLog:
         if self._path is None:
             return
         try:
-            descriptor = _open(self._path)
+            descriptor = _open(self._path, self._owner)
         except OSError as error:
             _log.error("--access-log %s: cannot be reopened: %s", self._path, error.strerror)
             return
@@ -122,8 +146,18 @@ class AccessLog:
             os.write(self._descriptor, line.encode())
 
 
-def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+def _open(path: str, owner: int | None) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    if owner is None or os.geteuid() != 0:
+        return os.open(path, flags, 0o666)
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, 0o666)
+    except FileExistsError:
+        # Only a file of our own making changes hands: in a directory that the user may write to,
+        # the name could lead to somebody else's.
+        return os.open(path, flags, 0o666)
+    os.fchown(descriptor, owner, -1)
+    return descriptor
 
 
 def _standard_output() -> int:

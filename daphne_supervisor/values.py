@@ -8,6 +8,7 @@ shown by their `repr`, which keeps every message on one line.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTO",
+    "Memory",
     "allowed_peers",
     "application",
     "backlog",
@@ -26,7 +28,11 @@ __all__ = [
     "limit",
     "log_format",
     "mark",
+    "memory",
+    "mode",
+    "module",
     "path",
+    "percentage",
     "port",
     "positive_seconds",
     "seconds",
@@ -34,6 +40,7 @@ __all__ = [
     "seconds_or_none",
     "text",
     "verbosity",
+    "websocket_drain",
     "workers",
 ]
 
@@ -48,6 +55,8 @@ _HIGHEST_PORT = 65535
 _HIGHEST_DESCRIPTOR = 2**31 - 1  # a C int
 _HIGHEST_BACKLOG = 65535  # what every kernel takes: Linux once kept it in 16 bits
 _HIGHEST_VERBOSITY = 3
+_HIGHEST_MODE = 0o777
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
 def _refuse(given: str, wanted: str) -> ValueError:
@@ -91,9 +100,10 @@ def workers(given: str) -> int:
     return value
 
 
-def _number(given: str, wanted: str) -> float:
+def _number(given: str, wanted: str, digits: str | None = None) -> float:
+    """Return the number that `given` is, or `digits`, the part of it that should be one."""
     try:
-        value = float(given)
+        value = float(given if digits is None else digits)
     except ValueError:
         raise _refuse(given, wanted) from None
     if not math.isfinite(value):
@@ -127,6 +137,65 @@ def positive_seconds(given: str) -> float:
     if value <= 0:
         raise _refuse(given, wanted)
     return value
+
+
+def percentage(given: str) -> float:
+    """Return a part of a hundred, from 0 to 100; a percent sign may follow it."""
+    wanted = "a percentage (0 to 100)"
+    value = _number(given, wanted, given.strip().removesuffix("%"))
+    if not 0 <= value <= 100:  # noqa: PLR2004 - what a percentage is
+        raise _refuse(given, wanted)
+    return value
+
+
+def mode(given: str) -> int:
+    """Return the file mode that octal digits stand for."""
+    if not given or not set(given) <= set("01234567") or int(given, 8) > _HIGHEST_MODE:
+        raise _refuse(given, "an octal file mode (0 to 777)")
+    return int(given, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """An amount of memory: `size` in bytes, or `percent` of what there is for all workers."""
+
+    size: int = 0
+    percent: float = 0.0
+
+    def __str__(self) -> str:
+        """Return it as it may be written."""
+        return f"{self.percent:g}%" if self.percent else str(self.size)
+
+
+def memory(given: str) -> Memory:
+    """Return an amount of memory: `400M`, `1.5G`, `300000000`, or `80%`."""
+    wanted = "an amount of memory above 0 (as in 400M, 1.5G or 80%)"
+    text = given.strip().lower()
+    if text.endswith("%"):
+        percent = percentage(text)
+        if percent > 0:
+            return Memory(percent=percent)
+        raise _refuse(given, wanted)
+    number = text.removesuffix("b").removesuffix("i")
+    unit = number[-1:] if number[-1:] in _UNITS else ""
+    size = _number(given, wanted, number.removesuffix(unit)) * _UNITS[unit]
+    if not 1 <= size < math.inf:
+        raise _refuse(given, wanted)
+    return Memory(int(size))
+
+
+def websocket_drain(given: str) -> str:
+    """Return `close` or `wait`."""
+    if given not in {"close", "wait"}:
+        raise _refuse(given, "close or wait")
+    return given
+
+
+def module(given: str) -> str:
+    """Return `given`, which must be the dotted name of a Python module."""
+    if not all(part.isidentifier() for part in given.split(".")):
+        raise _refuse(given, "the name of a Python module")
+    return given
 
 
 def mark(given: str) -> bool:

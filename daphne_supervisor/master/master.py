@@ -20,41 +20,58 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from daphne_supervisor import listeners as listening
-from daphne_supervisor.master.announce import Notifier, PidFile, set_title
+from daphne_supervisor.errors import SupervisorError
+from daphne_supervisor.master.announce import Notifier, set_title, watchdog_interval
 from daphne_supervisor.master.model import (
     Abort,
     Announce,
     CloseListeners,
+    Command,
+    Dismiss,
     Drain,
+    Dump,
     Exited,
     Garbled,
     Halt,
+    HandOver,
+    KeepZygotes,
     Kill,
+    Launch,
+    Linger,
+    Milestone,
     Order,
     Quit,
+    Reassure,
+    Reconfigured,
+    ReloadRefused,
     Remark,
     Reopen,
     Reported,
     Spawn,
     Spawned,
+    TakeBack,
 )
-from daphne_supervisor.master.policy import Patience
+from daphne_supervisor.master.nursery import receive
+from daphne_supervisor.master.office import Office
+from daphne_supervisor.master.pid_file import PidFile
+from daphne_supervisor.master.policy import Patience, Settings
 from daphne_supervisor.master.processes import Processes
 from daphne_supervisor.master.signals import Mailbox
+from daphne_supervisor.master.status_file import StatusFile
 from daphne_supervisor.master.supervisor import Supervisor
-from daphne_supervisor.messages import Decoder
+from daphne_supervisor.master.upgrade import Upgrade
+from daphne_supervisor.messages import LINGER, WORKER_REPORTS, Decoder, Ready
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from daphne_supervisor.config import Config
-    from daphne_supervisor.listeners import Listener
-    from daphne_supervisor.logs import AccessLog
     from daphne_supervisor.master.model import Action, Event
-    from daphne_supervisor.master.processes import Child, Hands
-    from daphne_supervisor.messages import Assignment
+    from daphne_supervisor.master.processes import Hands
+    from daphne_supervisor.master.upgrade import Inheritance
+    from daphne_supervisor.master.zygote import Heritage
+    from daphne_supervisor.messages import Report
 
 __all__ = ["Master"]
 
@@ -65,6 +82,7 @@ _LEVELS = logging.getLevelNamesMapping()
 _ORDERS: dict[type[Order], tuple[signal.Signals, int, str]] = {
     Drain: (signal.SIGTERM, logging.INFO, "told to drain"),
     Quit: (signal.SIGQUIT, logging.INFO, "told to leave now"),
+    Dump: (signal.SIGUSR2, logging.WARNING, "told to say what it is busy with, and to abort"),
     Abort: (signal.SIGABRT, logging.WARNING, "aborted, its stacks follow"),
     Kill: (signal.SIGKILL, logging.WARNING, "killed"),
 }
@@ -73,11 +91,13 @@ _ORDERS: dict[type[Order], tuple[signal.Signals, int, str]] = {
 
 @dataclass(slots=True)
 class _Line:
-    """The line to one worker: its process, and what was read of a report so far."""
+    """The line to one worker: our end of its channel, and what was read of a report so far."""
 
     slot: int
-    child: Child
-    decoder: Decoder = field(default_factory=Decoder)
+    generation: int
+    channel: socket.socket
+    pid: int | None = None
+    decoder: Decoder[Report] = field(default_factory=lambda: Decoder(WORKER_REPORTS))
     open: bool = True
 
 
@@ -86,28 +106,45 @@ class Master:
 
     def __init__(
         self,
-        config: Config,
-        listeners: tuple[Listener, ...],
-        run_worker: Callable[[Assignment], int],
-        access_log: AccessLog | None,
+        heritage: Heritage,
+        reread: Callable[[Config], Heritage],
+        inheritance: Inheritance | None = None,
         *,
+        directory: str = "",
         hands: Hands | None = None,
         selector: selectors.BaseSelector | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare; `listeners` belong to the master from here on. The last three are for tests."""
-        self._config = config
-        self._listeners = listeners
-        self._access_log = access_log
+        """Prepare; the listeners in `heritage` belong to the master from here on.
+
+        `reread` returns what the next generation is born with, given the present configuration, or
+        raises `SupervisorError`. `directory` is where an upgrade is started. The last three are for
+        tests. Raises `BootError` when the system is not fit.
+        """
+        self._heritage = heritage
+        self._reread = reread
         self._clock = clock
         self._mailbox = Mailbox()
+        environ = dict(os.environ)  # as it was, for a successor
         self._selector = selector or selectors.DefaultSelector()
-        self._hands = hands or Processes(
-            run_worker, config, listeners, access_log, abandon=self._abandon
-        )
-        self._supervisor = Supervisor(config.process.workers, _patience(config))
         self._notifier = Notifier(os.environ)
-        self._pid_file = PidFile(config.process.pid_file)
+        config = heritage.config
+        self._office = Office(
+            self._notifier, PidFile(config.process.pid_file), heritage.listeners
+        )
+        self._status_file = StatusFile(config.process.status_file)
+        self._upgrade = Upgrade(
+            inheritance,
+            self._office,
+            heritage.listeners,
+            directory,
+            environ,
+            abandon=self._leave_alone,
+        )
+        self._hands = hands or Processes(heritage, self._selector, self._leave_alone)
+        self._supervisor = Supervisor(
+            _settings(config), watchdog=watchdog_interval(environ, os.getpid())
+        )
         self._lines: dict[int, _Line] = {}  # by slot
         self._news: list[Event] = []  # what performing has brought about
         self._halt: Halt | None = None
@@ -118,18 +155,21 @@ class Master:
         Raises `BootError` when the pid file cannot be written.
         """
         try:
-            self._pid_file.write()
+            self._upgrade.begin(self._selector)
             with self._mailbox:
-                return self._loop()
+                code = self._loop()
+            self._heritage.hooks.on_exit(code=code)
+            return code
         finally:
+            self._hands.close()
             self._mailbox.close()
             self._selector.close()
-            listening.release(self._listeners)
-            self._pid_file.remove()
+            self._office.leave()
+            self._status_file.remove()
 
     def _loop(self) -> int:
-        set_title(self._config.application)
-        self._selector.register(self._mailbox, selectors.EVENT_READ, self._mailbox.read)
+        set_title("master", self._heritage.config.application)
+        self._selector.register(self._mailbox, selectors.EVENT_READ, self._read_mail)
         while self._halt is None:
             self._turn()
         return int(self._halt.code)
@@ -137,51 +177,99 @@ class Master:
     def _turn(self) -> None:
         """Gather all that waits, take one step, and do what it says."""
         events = self._gather()
-        for action in self._supervisor.step(events, self._clock()):
+        now = self._clock()
+        actions = self._supervisor.step(events, now)
+        for action in actions:
             self._perform(action)
+        self._status_file.update(
+            lambda: self._supervisor.snapshot(now), now, changed=bool(actions)
+        )
 
     # --- waiting ----------------------------------------------------------------------------
 
     def _gather(self) -> list[Event]:
         events, self._news = self._news, []
+        events += self._births_and_deaths()
         for key, _ in self._selector.select(0 if events else self._timeout()):
-            events += key.data()
-        for death in self._hands.reap():
-            line = next(line for line in self._lines.values() if line.child.pid == death.pid)
-            events += self._bury(line)  # its last words come before its end
-            events.append(Exited(line.slot, death.how))
-        return events
+            events += self._known(key.data())
+        return events + self._births_and_deaths()
 
     def _timeout(self) -> float | None:
         deadline = self._supervisor.deadline()
         return None if deadline is None else max(0.0, deadline - self._clock())
 
+    def _births_and_deaths(self) -> list[Event]:
+        events = self._known(self._hands.news())
+        return events + self._upgrade.recognise(self._hands.strangers())
+
+    def _known(self, found: list[Event]) -> list[Event]:
+        """Note what concerns the lines; a worker's last words come before its end."""
+        events: list[Event] = []
+        for event in found:
+            if isinstance(event, Spawned):
+                self._introduce(event)
+            elif isinstance(event, Exited):
+                events += self._bury(self._lines[event.slot], event.how)
+            events.append(event)
+        return events
+
+    def _read_mail(self) -> list[Event]:
+        events: list[Event] = []
+        for command in self._mailbox.read():
+            events += self._reconfigure() if command is Command.RELOAD else [command]
+        return events
+
+    def _reconfigure(self) -> list[Event]:
+        """Read the configuration anew, for a reload that was asked for."""
+        try:
+            heritage = self._reread(self._heritage.config)
+        except SupervisorError as error:
+            return [ReloadRefused(str(error))]
+        self._heritage = heritage
+        self._hands.renew(heritage)
+        heritage.hooks.on_reload(application=heritage.config.application)
+        return [Reconfigured(_settings(heritage.config)), Command.RELOAD]
+
+    def _introduce(self, event: Spawned) -> None:
+        line = self._lines[event.slot]
+        line.pid = event.pid
+        _log.info("worker %d gen %d pid %d: forked", line.slot, line.generation, event.pid)
+
     def _listen(self, line: _Line) -> list[Event]:
         """Read what a worker has sent, up to the present."""
         events: list[Event] = []
-        while line.open and (data := _receive(line.child.channel)) is not None:
+        while line.open and (data := receive(line.channel)) is not None:
             if not data:
                 self._hang_up(line)
                 break
             try:
-                events += [Reported(line.slot, report) for report in line.decoder.feed(data)]
+                reports = line.decoder.feed(data)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 events.append(Garbled(line.slot, f"sent what is no report: {error!r}"))
                 self._hang_up(line)
+                break
+            events += [Reported(line.slot, report) for report in reports]
+            if any(isinstance(report, Ready) for report in reports):
+                self._heritage.hooks.worker_ready(
+                    slot=line.slot, generation=line.generation, pid=line.pid
+                )
         return events
 
     def _hang_up(self, line: _Line) -> None:
         """Listen no more: a channel at its end is readable for ever."""
         line.open = False
-        self._selector.unregister(line.child.channel)
+        self._selector.unregister(line.channel)
 
-    def _bury(self, line: _Line) -> list[Event]:
+    def _bury(self, line: _Line, how: str) -> list[Event]:
         """Close the line to a dead worker, and return the last that came over it."""
         events = self._listen(line)
         if line.open:  # a process that the worker started may hold the far end
             self._hang_up(line)
-        self._hands.forget(line.child.pid)
+        self._hands.forget(line.slot)
         del self._lines[line.slot]
+        self._heritage.hooks.worker_exit(
+            slot=line.slot, generation=line.generation, pid=line.pid, how=how
+        )
         return events
 
     # --- performing -------------------------------------------------------------------------
@@ -190,19 +278,28 @@ class Master:
         match action:
             case Spawn():
                 self._spawn(action)
+            case Linger():
+                self._linger(action)
             case Order():
                 number, level, words = _ORDERS[type(action)]
                 _log.log(level, "%s: %s: %s", action.name, words, action.why)
-                self._hands.signal(self._lines[action.name.slot].child.pid, number)
+                self._hands.signal(action.name.slot, number)
             case Reopen():
                 self._reopen(action)
             case CloseListeners():
                 _log.info("listeners closed: %s", action.why)
-                listening.release(self._listeners)
-                self._listeners = ()
+                self._office.close_listeners()
+            case KeepZygotes():
+                self._hands.keep(action.generations)
+            case Launch() | HandOver() | TakeBack() | Dismiss():
+                self._news += self._upgrade.perform(action)
+            case Reassure():
+                self._office.reassure()
             case Announce():
                 _log.debug("status: %s", action.status)
-                self._notifier.announce(action)
+                self._office.announce(action)
+                if action.milestone is Milestone.READY:
+                    self._upgrade.ready()
             case Remark():
                 self._remark(action)
             case Halt():  # pragma: no branch - the last kind there is
@@ -211,24 +308,32 @@ class Master:
 
     def _spawn(self, action: Spawn) -> None:
         slot, generation = action.name.slot, action.name.generation
+        _log.info("worker %d gen %d: to be forked: %s", slot, generation, action.why)
         try:
-            child = self._hands.spawn(slot, generation)
+            channel = self._hands.spawn(slot, generation)
         except OSError as error:
             self._news.append(Exited(slot, f"could not be forked: {error.strerror}"))
             return
-        line = self._lines[slot] = _Line(slot, child)
+        line = self._lines[slot] = _Line(slot, generation, channel)
         self._selector.register(
-            child.channel, selectors.EVENT_READ, functools.partial(self._listen, line)
+            channel, selectors.EVENT_READ, functools.partial(self._listen, line)
         )
-        self._news.append(Spawned(slot, child.pid))
-        _log.info("worker %d gen %d pid %d: started: %s", slot, generation, child.pid, action.why)
+
+    def _linger(self, action: Linger) -> None:
+        _log.info("%s: told to keep no connection alive: %s", action.name, action.why)
+        try:
+            self._lines[action.name.slot].channel.send(LINGER)
+        except OSError as error:  # it is dead, or does not read
+            _log.info("%s: was not told: %s", action.name, error.strerror)
 
     def _reopen(self, action: Reopen) -> None:
         if action.name is not None:
-            self._hands.signal(self._lines[action.name.slot].child.pid, signal.SIGUSR1)
+            self._hands.signal(action.name.slot, signal.SIGUSR1)
             _log.info("%s: told to reopen the logs: %s", action.name, action.why)
-        elif self._access_log is not None:
-            self._access_log.reopen()
+            return
+        self._hands.reopen()
+        if self._heritage.access_log is not None:
+            self._heritage.access_log.reopen()
 
     def _remark(self, action: Remark) -> None:
         text = action.why if action.name is None else f"{action.name}: {action.why}"
@@ -236,26 +341,24 @@ class Master:
             text = f"{text}\n{action.detail.rstrip()}"
         _log.log(_LEVELS[action.severity.value], "%s", text)
 
-    def _abandon(self) -> None:
+    def _leave_alone(self) -> None:
         """Close, in a forked child, what is the master's alone."""
         self._mailbox.close()
         self._selector.close()
+        self._office.abandon()
+        self._upgrade.abandon()
 
 
-def _receive(channel: socket.socket) -> bytes | None:
-    """Return what can be read now, nothing at the end, None when there is nothing yet."""
-    try:
-        return channel.recv(65536)
-    except BlockingIOError:
-        return None
-    except OSError:  # the far end is gone, which is an end as good as any
-        return b""
-
-
-def _patience(config: Config) -> Patience:
+def _settings(config: Config) -> Settings:
     process = config.process
-    return Patience(
-        boot=process.boot_timeout,
-        heartbeat=process.worker_timeout,
-        graceful=process.graceful_timeout,
+    return Settings(
+        workers=process.workers,
+        patience=Patience(
+            boot=process.ready_timeout,
+            heartbeat=process.worker_timeout,
+            graceful=config.drain.graceful_timeout,
+        ),
+        surge=process.reload_surge,
+        min_lifetime=config.recycling.min_lifetime,
+        shutdown_delay=config.drain.shutdown_delay,
     )

@@ -5,12 +5,13 @@ elsewhere names a *cause* and looks the next state up; a missing entry is a bug 
 
 Theory. A worker is born STARTING and climbs down, never up:
 
-    STARTING -> READY -> DRAINING -> ABORTING -> KILLED -> GONE
+    STARTING -> READY -> DRAINING -> DUMPING -> ABORTING -> KILLED -> GONE
 
 Any state may be skipped, because a process can die or be killed at any time. STARTING has no
-traffic, READY has all of it, DRAINING finishes what it has. ABORTING was sent SIGABRT, so that it
-dumps the stacks of all its threads; KILLED was sent SIGKILL; GONE was reaped. News that is late,
-such as a `Ready` that crossed our SIGTERM, is normal, and the table says so.
+traffic, READY has all of it, DRAINING finishes what it has. DUMPING was asked to say which requests
+it is busy with, and to abort itself; ABORTING was sent SIGABRT, so that it dumps the stacks of all
+its threads; KILLED was sent SIGKILL; GONE was reaped. News that is late, such as a `Ready` that
+crossed our SIGTERM, is normal, and the table says so.
 
 Events go into `Supervisor.step`, actions come out; both are plain data. Every action carries `why`,
 so that one log line for each action tells the whole story of a master's life.
@@ -19,6 +20,7 @@ so that one log line for each action tells the whole story of a master's life.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from daphne_supervisor.errors import ExitCode
+    from daphne_supervisor.master.policy import Settings
     from daphne_supervisor.messages import Heartbeat, Report
 
 __all__ = [
@@ -36,23 +39,35 @@ __all__ = [
     "Cause",
     "CloseListeners",
     "Command",
+    "Dismiss",
     "Drain",
+    "Dump",
     "Event",
     "Exited",
     "Fate",
     "Garbled",
     "Halt",
+    "HandOver",
+    "KeepZygotes",
     "Kill",
+    "Launch",
+    "Linger",
     "Milestone",
     "Name",
     "Order",
     "Quit",
+    "Reassure",
+    "Reconfigured",
+    "ReloadRefused",
     "Remark",
     "Reopen",
     "Reported",
     "Severity",
     "Spawn",
     "Spawned",
+    "SuccessorExited",
+    "SuccessorReady",
+    "TakeBack",
     "Worker",
     "WorkerState",
     "WrongTransitionError",
@@ -65,6 +80,7 @@ class WorkerState(enum.Enum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    DUMPING = "dumping"
     ABORTING = "aborting"
     KILLED = "killed"
     GONE = "gone"
@@ -77,8 +93,10 @@ class Cause(enum.Enum):
     SAID_DRAINING = "says that it drains"
     SAID_BOOT_FAILED = "says that it cannot boot"
     SAID_ALIVE = "sends a heartbeat"
+    SAID_DUE = "says that it is due to be replaced"
     TOLD_TO_DRAIN = "is told to drain"
     TOLD_TO_QUIT = "is told to leave now"
+    TOLD_TO_DUMP = "is told to dump"
     TOLD_TO_ABORT = "is told to abort"
     TOLD_TO_DIE = "is killed"
     EXITED = "exits"
@@ -100,8 +118,10 @@ TRANSITIONS: Mapping[WorkerState, Mapping[Cause, WorkerState]] = {
     WorkerState.READY: {
         Cause.SAID_DRAINING: WorkerState.DRAINING,
         Cause.SAID_ALIVE: WorkerState.READY,
+        Cause.SAID_DUE: WorkerState.READY,
         Cause.TOLD_TO_DRAIN: WorkerState.DRAINING,
         Cause.TOLD_TO_QUIT: WorkerState.DRAINING,
+        Cause.TOLD_TO_DUMP: WorkerState.DUMPING,
         Cause.TOLD_TO_ABORT: WorkerState.ABORTING,
         Cause.TOLD_TO_DIE: WorkerState.KILLED,
         Cause.EXITED: WorkerState.GONE,
@@ -109,6 +129,13 @@ TRANSITIONS: Mapping[WorkerState, Mapping[Cause, WorkerState]] = {
     WorkerState.DRAINING: {
         **dict.fromkeys(_LATE_NEWS, WorkerState.DRAINING),
         Cause.TOLD_TO_QUIT: WorkerState.DRAINING,
+        Cause.TOLD_TO_DUMP: WorkerState.DUMPING,
+        Cause.TOLD_TO_ABORT: WorkerState.ABORTING,
+        Cause.TOLD_TO_DIE: WorkerState.KILLED,
+        Cause.EXITED: WorkerState.GONE,
+    },
+    WorkerState.DUMPING: {
+        **dict.fromkeys(_LATE_NEWS, WorkerState.DUMPING),
         Cause.TOLD_TO_ABORT: WorkerState.ABORTING,
         Cause.TOLD_TO_DIE: WorkerState.KILLED,
         Cause.EXITED: WorkerState.GONE,
@@ -158,8 +185,9 @@ class Worker:
     All times are monotonic seconds. `born` is the decision to fork; `entered` is the entry into
     the present state; `heard` the last report; `granted` the last time the master, having been
     late itself, forgave everybody. `ready_at` and `quit_at` are None until the worker was ready,
-    or was told to leave now. `fate` is None until its end is decided, and `why` says by what.
-    `reopen` means that the logs were reopened before the worker could be told.
+    or was told to leave now. `due` says why the worker asks to be replaced, "" while it does not;
+    `lingering` that it was told that the end is near. `fate` is None until its end is decided, and
+    `why` says by what. `reopen` means that the logs were reopened before the worker could be told.
     """
 
     slot: int
@@ -173,6 +201,8 @@ class Worker:
     ready_at: float | None = None
     quit_at: float | None = None
     figures: Heartbeat | None = None
+    due: str = ""
+    lingering: bool = False
     fate: Fate | None = None
     why: str = ""
     reopen: bool = False
@@ -192,9 +222,14 @@ class Worker:
         serving = self.state in {WorkerState.STARTING, WorkerState.READY}
         return serving or self.fate is Fate.CRASHED
 
+    @property
+    def ready_since(self) -> float:
+        """When this worker was ready first; infinity if it never was."""
+        return math.inf if self.ready_at is None else self.ready_at
+
     def lived(self, now: float) -> float:
         """Return for how many seconds this worker has been ready, 0 if it never was."""
-        return 0.0 if self.ready_at is None else now - self.ready_at
+        return max(0.0, now - self.ready_since)
 
     def change(self, cause: Cause, now: float) -> None:
         """Take the step that `cause` means in the present state.
@@ -219,6 +254,33 @@ class Command(enum.Enum):
     MORE = "one worker more"
     FEWER = "one worker fewer"
     REOPEN = "reopen the logs"
+    UPGRADE = "upgrade the master"
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The configuration was read anew for the reload that follows, and is sound."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRefused:
+    """A reload was asked for, but the configuration is not sound; `why` names file and line."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorReady:
+    """The new master that was started by an upgrade has its workers ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorExited:
+    """The new master that was started by an upgrade is dead and reaped."""
+
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +315,17 @@ class Exited:
     how: str
 
 
-Event = Command | Spawned | Reported | Garbled | Exited
+Event = (
+    Command
+    | Reconfigured
+    | ReloadRefused
+    | SuccessorReady
+    | SuccessorExited
+    | Spawned
+    | Reported
+    | Garbled
+    | Exited
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +346,14 @@ class Drain(Order):
 
 class Quit(Order):
     """Tell a worker to leave without waiting for anybody."""
+
+
+class Linger(Order):
+    """Tell a worker that the end is near: it still accepts, but keeps no connection alive."""
+
+
+class Dump(Order):
+    """Make a worker say which requests it is busy with, and abort itself."""
 
 
 class Abort(Order):
@@ -299,6 +379,49 @@ class CloseListeners:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeepZygotes:
+    """Give up the zygotes of all generations but these; their workers live on."""
+
+    generations: frozenset[int]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start a new master beside this one, on the same listeners."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Let the new master be the main process: pid file, service manager, socket files."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Be the main process again: pid file, service manager, socket files."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Ask the new master to drain and leave."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reassure:
+    """Tell the service manager's watchdog that all is well."""
+
+    why: str
+
+
 class Milestone(enum.Enum):
     """What a service manager waits for."""
 
@@ -309,11 +432,17 @@ class Milestone(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the service manager; `milestone` is None when only the status line has changed."""
+    """Tell the service manager; `milestone` is None when only the status line has changed.
+
+    `failed` says that the last reload came to nothing. `extend` is the time in seconds that the
+    service manager should grant for what has begun, 0 to leave it to its own patience.
+    """
 
     milestone: Milestone | None
     status: str
     why: str
+    failed: bool = False
+    extend: float = 0.0
 
 
 class Severity(enum.Enum):
@@ -343,4 +472,17 @@ class Halt:
     why: str
 
 
-Action = Order | Reopen | CloseListeners | Announce | Remark | Halt
+Action = (
+    Order
+    | Reopen
+    | CloseListeners
+    | KeepZygotes
+    | Launch
+    | HandOver
+    | TakeBack
+    | Dismiss
+    | Reassure
+    | Announce
+    | Remark
+    | Halt
+)

@@ -13,17 +13,20 @@ from daphne_supervisor.master.model import (
     Abort,
     Cause,
     Drain,
+    Dump,
     Fate,
     Kill,
+    Linger,
     Order,
     Quit,
     Reopen,
+    WorkerState,
 )
 
 if TYPE_CHECKING:
     from daphne_supervisor.master.model import Action, Worker
 
-__all__ = ["abort", "addressed", "drain", "kill", "leave_now"]
+__all__ = ["abort", "addressed", "climb", "drain", "dump", "kill", "leave_now", "linger"]
 
 
 def drain(worker: Worker, why: str, now: float) -> Drain:
@@ -45,6 +48,31 @@ def leave_now(worker: Worker, why: str, now: float) -> Quit | Kill | None:
     worker.change(Cause.TOLD_TO_QUIT, now)
     worker.quit_at = now
     return Quit(worker.name, why)
+
+
+def linger(worker: Worker, why: str) -> Linger:
+    """Tell a serving worker that the end is near; it goes on serving, so its state is the same."""
+    worker.lingering = True
+    return Linger(worker.name, why)
+
+
+def climb(worker: Worker, why: str, now: float) -> Dump | Abort | Kill:
+    """Use the next stronger means against a worker whose patience has ended.
+
+    Only a worker that has served has requests to name. One that was told to leave now has had its
+    chance, and nobody waits for its stacks.
+    """
+    if worker.state is WorkerState.ABORTING or worker.quit_at is not None:
+        return kill(worker, why, now)
+    if worker.state is WorkerState.DUMPING or worker.ready_at is None:
+        return abort(worker, why, now)
+    return dump(worker, why, now)
+
+
+def dump(worker: Worker, why: str, now: float) -> Dump:
+    """Have a worker say what it is busy with, and abort itself."""
+    worker.change(Cause.TOLD_TO_DUMP, now)
+    return Dump(worker.name, why)
 
 
 def abort(worker: Worker, why: str, now: float) -> Abort:

@@ -22,18 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LATE",
-    "SURGE",
     "Limit",
     "Patience",
     "Restarts",
+    "Settings",
     "backoff",
     "charge",
     "earliest",
     "limits",
 ]
-
-SURGE = 1
-"""Workers above the target while a generation is replaced: memory for one more, not for twice."""
 
 LATE = 3.0
 """Seconds by which the master may oversleep before it doubts its own clock, not its workers: far
@@ -57,16 +54,38 @@ class Patience:
     `boot` is for the import of the application and the start of its lifespan, `heartbeat` is the
     longest silence of a worker that serves, `graceful` is what a draining worker is given for its
     requests, and `margin` what it is given on top, for the application's shutdown, before the
-    master steps in. `abort` is the time to write the stacks after SIGABRT, and `quit` the time to
-    leave after SIGQUIT.
+    master steps in. `dump` is the time to say which requests are in progress, `abort` the time to
+    write the stacks after SIGABRT, and `quit` the time to leave after SIGQUIT.
     """
 
     boot: float = 60.0
     heartbeat: float = 30.0
     graceful: float = 25.0
     margin: float = 5.0
+    dump: float = 1.0
     abort: float = 5.0
     quit: float = 5.0
+
+    @property
+    def leave(self) -> float:
+        """The longest that a worker can take from the order to drain to SIGKILL."""
+        return self.graceful + self.margin + self.dump + self.abort
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the supervisor goes by; a reload may bring other settings.
+
+    `workers` is the number that should be ready, `surge` how many more a reload may run.
+    `min_lifetime` is the time in seconds that a worker serves before it is recycled, and
+    `shutdown_delay` the time between the request to stop and the end of accepting.
+    """
+
+    workers: int
+    patience: Patience = Patience()
+    surge: int = 1
+    min_lifetime: float = 60.0
+    shutdown_delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,7 @@ def earliest(worker: Worker, patience: Patience) -> Limit | None:
 
 def _starting(worker: Worker, patience: Patience) -> list[Limit]:
     since = max(worker.entered, worker.granted)
-    why = f"was not ready within {patience.boot:g} s (--boot-timeout)"
+    why = f"was not ready within {patience.boot:g} s (--ready-timeout)"
     return [Limit(since + patience.boot, why)]
 
 
@@ -115,6 +134,11 @@ def _draining(worker: Worker, patience: Patience) -> list[Limit]:
     return [Limit(since + whole, why), _silence(max(since, worker.heard), patience)]
 
 
+def _dumping(worker: Worker, patience: Patience) -> list[Limit]:
+    since = max(worker.entered, worker.granted)
+    return [Limit(since + patience.dump, f"did not dump within {patience.dump:g} s of SIGUSR2")]
+
+
 def _aborting(worker: Worker, patience: Patience) -> list[Limit]:
     since = max(worker.entered, worker.granted)
     return [Limit(since + patience.abort, f"did not die within {patience.abort:g} s of SIGABRT")]
@@ -135,6 +159,7 @@ _LIMITS = {
     WorkerState.STARTING: _starting,
     WorkerState.READY: _ready,
     WorkerState.DRAINING: _draining,
+    WorkerState.DUMPING: _dumping,
     WorkerState.ABORTING: _aborting,
     WorkerState.KILLED: _nothing_more,
     WorkerState.GONE: _nothing_more,

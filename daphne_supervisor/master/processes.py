@@ -1,88 +1,86 @@
-"""The only module that forks, signals and reaps.
+"""The master's hands: workers are born, signalled and reaped here.
 
-Theory. From fork until it has handlers of its own, a child runs with the master's: it even shares
-the wake-up socket, so that a SIGTERM meant for the child would land in the master's mailbox and
-stop the whole service. Hence signals are blocked across the fork, and a child unblocks them only
-when it has given the handlers back. For the same reason a child closes everything of the master
-that it inherited: a sibling's channel kept open by accident would hide that sibling's death.
+Theory. The master names workers by their slots; the process id comes later, when the generation's
+zygote has borne the worker, and is nobody else's business. A signal for a worker that has no
+process id yet is kept for it, or cancels its birth.
 
-A child never returns into the master's stack. It leaves through `os._exit`, so that none of the
-master's cleaning up (the pid file, unix sockets) runs twice.
+Whoever is forked closes everything of the master that it has inherited: a sibling's channel kept
+open by accident would hide that sibling's death.
 
-As process 1 of a container the master also inherits orphans; they are reaped and not counted.
+The master is a subreaper (PR_SET_CHILD_SUBREAPER of prctl(2)): workers become its children when
+their parent leaves, and so do orphans of the application's own subprocesses. Those are reaped and
+not counted, as are the orphans that process 1 of a container inherits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
 import socket
-import sys
-import traceback
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from daphne_supervisor.errors import ExitCode
-from daphne_supervisor.master.signals import HANDLED
-from daphne_supervisor.messages import Assignment
+from daphne_supervisor import cgroups
+from daphne_supervisor.errors import BootError
+from daphne_supervisor.master.birth import fork
+from daphne_supervisor.master.model import Exited
+from daphne_supervisor.master.nursery import Nursery
+from daphne_supervisor.master.zygote import Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import NoReturn
+    import selectors
+    from collections.abc import Callable
 
-    from daphne_supervisor.config import Config
-    from daphne_supervisor.listeners import Listener
-    from daphne_supervisor.logs import AccessLog
+    from daphne_supervisor.master.model import Event
+    from daphne_supervisor.master.zygote import Heritage
 
-__all__ = ["Child", "Death", "Hands", "Processes", "describe"]
+__all__ = ["Hands", "Processes", "describe"]
 
 _log = logging.getLogger("daphne_supervisor.master")
 
-_FOR_THE_MASTER = (
-    signal.SIGINT,  # a terminal sends it to the whole group: Ctrl-C is the master's to judge
-    signal.SIGHUP,  # as SIGINT, when the terminal goes away; and `pkill -HUP` hits everybody
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGUSR2,
-    signal.SIGUSR1,  # may arrive before the worker can reopen anything; by default it would kill
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """A forked worker: its process id and the master's end of its channel."""
-
-    pid: int
-    channel: socket.socket
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """A reaped worker; `how` is `signal SIGKILL` or `exit code 3`."""
-
-    pid: int
-    how: str
+_PR_SET_CHILD_SUBREAPER = 36
+"""From linux/prctl.h; Python has no name for it."""
 
 
 class Hands(Protocol):
     """What the master can do to processes."""
 
-    def spawn(self, slot: int, generation: int) -> Child:
-        """Fork a worker; raises `OSError` when the system has no room for it."""
+    def spawn(self, slot: int, generation: int) -> socket.socket:
+        """Have a worker born; return our end of its channel. Raises `OSError`."""
         ...
 
-    def signal(self, pid: int, number: signal.Signals) -> None:
+    def signal(self, slot: int, number: signal.Signals) -> None:
         """Send a signal to a worker that was not reaped yet."""
         ...
 
-    def reap(self) -> list[Death]:
-        """Return the workers that died since the last call."""
+    def news(self) -> list[Event]:
+        """Return who was born and who has died since the last call."""
         ...
 
-    def forget(self, pid: int) -> None:
+    def strangers(self) -> dict[int, str]:
+        """Return the ends of processes that were no workers, by pid; each is told once."""
+        ...
+
+    def forget(self, slot: int) -> None:
         """Close the channel of a dead worker."""
+        ...
+
+    def keep(self, generations: frozenset[int]) -> None:
+        """Bear no more workers of other generations."""
+        ...
+
+    def renew(self, heritage: Heritage) -> None:
+        """Let later generations be born with something else."""
+        ...
+
+    def reopen(self) -> None:
+        """Let the workers to come open the logs anew."""
+        ...
+
+    def close(self) -> None:
+        """End what is left, and close every descriptor."""
         ...
 
 
@@ -97,102 +95,142 @@ def describe(status: int) -> str:
         return f"signal {-code}"
 
 
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        # It may be None or closed, and whoever reads a pipe may have gone.
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
+def _become_subreaper() -> None:
+    """Be given the children of our children when they lose their parent."""
+    prctl = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
+    if prctl is None or prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        message = "this system has no PR_SET_CHILD_SUBREAPER (prctl): Linux 3.4 or later is needed"
+        raise BootError(message)
 
 
 class Processes:
     """The real hands."""
 
     def __init__(
-        self,
-        run_worker: Callable[[Assignment], int],
-        config: Config,
-        listeners: tuple[Listener, ...],
-        access_log: AccessLog | None,
-        *,
-        abandon: Callable[[], None],
+        self, heritage: Heritage, selector: selectors.BaseSelector, abandon: Callable[[], None]
     ) -> None:
-        """Remember what workers are born with; `abandon` closes the master's own files in them."""
-        self._run_worker = run_worker
-        self._config = config
-        self._listeners = listeners
-        self._access_log = access_log
-        self._abandon = abandon
-        self._channels: dict[int, socket.socket] = {}
+        """Have workers born with `heritage`; `abandon` closes the master's own files in children.
 
-    def spawn(self, slot: int, generation: int) -> Child:
-        """Fork a worker; raises `OSError` when the system has no room for it."""
+        Raises `BootError` when the system is not fit for it.
+        """
+        _become_subreaper()
+        self._heritage = heritage
+        self._heritages: dict[int, Heritage] = {}  # by generation, as it was at its beginning
+        self._abandon = abandon
+        self._nursery = Nursery(self._fork_zygote, self._born, selector)
+        self._channels: dict[int, socket.socket] = {}
+        self._pids: dict[int, int] = {}  # by slot
+        self._killed: set[int] = set()  # slots that were sent SIGKILL by us
+        self._strangers: dict[int, str] = {}  # by pid
+        self._oom_kills = cgroups.oom_kills()
+
+    def spawn(self, slot: int, generation: int) -> socket.socket:
+        """Have a worker born; return our end of its channel. Raises `OSError`."""
         near, far = socket.socketpair()
         near.setblocking(False)
-        _flush()  # what is buffered now would otherwise be written by both
-        with far, _signals_blocked():
-            try:
-                pid = os.fork()
-            except OSError:
-                near.close()
-                raise
-            if pid == 0:
-                near.close()
-                self._live(
-                    Assignment(
-                        slot, generation, self._config, self._listeners, far, self._access_log
-                    )
-                )
-        self._channels[pid] = near
-        return Child(pid, near)
+        self._heritages.setdefault(generation, self._heritage)
+        try:
+            self._nursery.order(slot, generation, far)
+        except OSError:
+            near.close()
+            far.close()
+            raise
+        self._channels[slot] = near
+        return near
 
-    def signal(self, pid: int, number: signal.Signals) -> None:
+    def signal(self, slot: int, number: signal.Signals) -> None:
         """Send a signal to a worker, which may be dead but is not reaped, so its pid is its own."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+        if number is signal.SIGKILL:
+            self._killed.add(slot)
+        if slot in self._pids:
+            os.kill(self._pids[slot], number)
+        else:
+            self._nursery.signal(slot, number)
 
-    def reap(self) -> list[Death]:
-        """Return the workers that died since the last call; reap strangers on the way."""
-        deaths = []
+    def news(self) -> list[Event]:
+        """Return who was born and who has died since the last call; reap strangers on the way."""
+        events = self._nursery.news()
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG)) != (0, 0):
-                pid, status = found
-                if pid in self._channels:
-                    deaths.append(Death(pid, describe(status)))
-                else:
-                    _log.debug("reaped process %d, no worker: %s", pid, describe(status))
-        return deaths
+                events += self._bury(*found)
+        return events
 
-    def forget(self, pid: int) -> None:
+    def strangers(self) -> dict[int, str]:
+        """Return the ends of processes that were no workers, by pid.
+
+        What is told is forgotten, unless it may yet turn out to be a worker that died at birth.
+        """
+        found = dict(self._strangers)
+        if not self._nursery.expecting():
+            self._strangers.clear()
+        return found
+
+    def forget(self, slot: int) -> None:
         """Close the channel of a dead worker."""
-        self._channels.pop(pid).close()
+        self._channels.pop(slot).close()
+        self._pids.pop(slot, None)
+        self._killed.discard(slot)
+        self._heritage.scoreboard.leave(slot)
 
-    def _live(self, assignment: Assignment) -> NoReturn:
-        """Be the child: give back what is the master's, work, and leave."""
-        code = int(ExitCode.CRASHED)
-        try:
-            self._be_born()
-            code = self._run_worker(assignment)
-        except BaseException:  # noqa: BLE001 - nothing may climb into the master's stack
-            traceback.print_exc()
-        finally:
-            _flush()
-            os._exit(code)
+    def keep(self, generations: frozenset[int]) -> None:
+        """Bear no more workers of other generations."""
+        self._nursery.keep(generations)
+        for generation in self._heritages.keys() - generations:
+            del self._heritages[generation]
 
-    def _be_born(self) -> None:
-        signal.set_wakeup_fd(-1)
-        for number in HANDLED:
-            ignored = number in _FOR_THE_MASTER
-            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
-        self._abandon()
+    def renew(self, heritage: Heritage) -> None:
+        """Let later generations be born with something else."""
+        self._heritage = heritage
+
+    def reopen(self) -> None:
+        """Let the workers to come open the logs anew."""
+        self._nursery.reopen()
+
+    def close(self) -> None:
+        """End what is left, and close every descriptor."""
+        pids = self._nursery.pids()
+        self._nursery.keep(frozenset())
+        for pid in pids:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self._close_channels()
+
+    def _close_channels(self) -> None:
+        self._nursery.close()
         for channel in self._channels.values():
             channel.close()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+
+    def _fork_zygote(self, generation: int, far: socket.socket) -> int:
+        zygote = Zygote(generation, self._heritages[generation], far)
+        return fork(zygote.live, abandon=self._leave_to_the_master)
+
+    def _leave_to_the_master(self) -> None:
+        self._abandon()
+        self._close_channels()
+
+    def _born(self, slot: int, pid: int) -> list[Event]:
+        """Note a worker's process id; it may have died before it was known to be one."""
+        if pid in self._strangers:
+            return [Exited(slot, self._strangers.pop(pid))]
+        self._pids[slot] = pid
+        return []
+
+    def _bury(self, pid: int, status: int) -> list[Event]:
+        how = describe(status)
+        for slot, worker in self._pids.items():
+            if worker == pid:
+                return [Exited(slot, how + self._cause(slot, status))]
+        events = self._nursery.bury(pid, how)
+        if events is None:
+            self._strangers[pid] = how
+            _log.debug("reaped process %d, no worker: %s", pid, how)
+        return events or []
+
+    def _cause(self, slot: int, status: int) -> str:
+        """Return what the kernel knows of a death by SIGKILL that was not our doing."""
+        if status & 0x7F != signal.SIGKILL or slot in self._killed:
+            return ""
+        before, self._oom_kills = self._oom_kills, cgroups.oom_kills()
+        if before is None or self._oom_kills is None or self._oom_kills <= before:
+            return ""
+        return f", out of memory: the cgroup's oom_kill rose from {before} to {self._oom_kills}"

@@ -1,28 +1,29 @@
-"""Where the replacement of one generation by the next stands, and who was told of it.
+"""Where the replacement of one generation by the next stands, and what became of it.
 
 RULE for this file: every step of a rollout is in the table; a missing entry is a bug of ours.
 
 Theory. The first generation either comes up or ends the master, so nothing can be held back then.
-After that a reload either runs to its end or is HELD: new code that does not boot leaves the old
-workers where they are, and only the next reload tries again, because an operator who was told that
+After that a reload runs to its end or it fails, when new code does not boot. If none of the new
+workers is ready, the pool returns to the generation before: whoever crashes afterwards is replaced
+by code that is known to boot. If some are ready already, the reload is HELD where it is: old and
+new workers stay. Either way only the next reload tries again, because an operator who was told that
 the reload failed must not find it half done an hour later.
-
-A service manager waits for milestones: a reload that fails is over as well, and must be announced
-as such, or the manager would wait until its own timeout. The `Herald` keeps what is still owed.
 """
 
 from __future__ import annotations
 
 import enum
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from daphne_supervisor.master.model import Announce, Milestone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ROLLOUTS", "Herald", "Rollout", "RolloutState", "Turn"]
+__all__ = ["ROLLOUTS", "Outcome", "Rollout", "RolloutState", "Turn", "Verdict"]
+
+KEPT = 10
+"""Outcomes to remember: a bad evening's worth of reloads."""
 
 
 class RolloutState(enum.Enum):
@@ -32,62 +33,112 @@ class RolloutState(enum.Enum):
     STEADY = "steady"
     ROLLING = "rolling"
     HELD = "held"
-    DONE = "done"
 
 
 class Turn(enum.Enum):
     """What can happen to a rollout."""
 
     RELOADED = "a reload was asked for"
-    FAILED = "a worker of the present generation does not boot"
+    FAILED = "the present generation does not boot, and there is another to return to"
+    STALLED = "a worker does not boot, but others of the present generation are ready"
+    PREEMPTED = "something is under way that a reload may not disturb"
     SETTLED = "enough workers are ready, all of the present generation"
 
 
-_ANYWHERE = {Turn.RELOADED: RolloutState.ROLLING}
-
 ROLLOUTS: Mapping[RolloutState, Mapping[Turn, RolloutState]] = {
     RolloutState.FIRST: {
-        **_ANYWHERE,
+        Turn.RELOADED: RolloutState.ROLLING,
         Turn.FAILED: RolloutState.FIRST,
+        Turn.STALLED: RolloutState.FIRST,
+        Turn.PREEMPTED: RolloutState.FIRST,
         Turn.SETTLED: RolloutState.STEADY,
     },
     RolloutState.STEADY: {
-        **_ANYWHERE,
+        Turn.RELOADED: RolloutState.ROLLING,
         Turn.FAILED: RolloutState.STEADY,
+        Turn.STALLED: RolloutState.STEADY,
+        Turn.PREEMPTED: RolloutState.STEADY,
         Turn.SETTLED: RolloutState.STEADY,
     },
     RolloutState.ROLLING: {
-        **_ANYWHERE,
-        Turn.FAILED: RolloutState.HELD,
-        Turn.SETTLED: RolloutState.DONE,
+        Turn.RELOADED: RolloutState.ROLLING,
+        Turn.FAILED: RolloutState.STEADY,
+        Turn.STALLED: RolloutState.HELD,
+        Turn.PREEMPTED: RolloutState.HELD,
+        Turn.SETTLED: RolloutState.STEADY,
     },
     RolloutState.HELD: {
-        **_ANYWHERE,
-        Turn.FAILED: RolloutState.HELD,
-        Turn.SETTLED: RolloutState.DONE,
-    },
-    RolloutState.DONE: {
-        **_ANYWHERE,
-        Turn.FAILED: RolloutState.DONE,
-        Turn.SETTLED: RolloutState.DONE,
+        Turn.RELOADED: RolloutState.ROLLING,
+        Turn.FAILED: RolloutState.STEADY,
+        Turn.STALLED: RolloutState.HELD,
+        Turn.PREEMPTED: RolloutState.HELD,
+        Turn.SETTLED: RolloutState.STEADY,
     },
 }
 
 
-@dataclass(slots=True)
-class Rollout:
-    """The rollout in progress, or the last one; `why` is the reason while it is HELD."""
+class Verdict(enum.Enum):
+    """How a reload came out."""
 
-    state: RolloutState = RolloutState.FIRST
+    DONE = "done"
+    ROLLED_BACK = "rolled back"
+    HELD = "held"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+
+
+_LINES = {
+    Verdict.DONE: "reload to generation {generation} done in {took:.1f} s",
+    Verdict.ROLLED_BACK: "reload to generation {generation} failed and was rolled back"
+    " after {took:.1f} s: {why}",
+    Verdict.HELD: "reload to generation {generation} held after {took:.1f} s: {why}",
+    Verdict.REFUSED: "reload refused: {why}",
+    Verdict.SUPERSEDED: "reload to generation {generation} superseded by {why} after {took:.1f} s",
+}
+"""What the log says of a reload that is over."""
+
+_SUFFIXES = {
+    Verdict.DONE: "; reload done",
+    Verdict.ROLLED_BACK: "; reload failed, rolled back: {why}",
+    Verdict.HELD: "; reload failed, held: {why}",
+    Verdict.REFUSED: "; reload refused: {why}",
+    Verdict.SUPERSEDED: "; reloading",
+}
+"""What the status line says of the last reload when it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One reload that is over: `at` is when (monotonic seconds), `took` how long it took."""
+
+    at: float
+    generation: int
+    verdict: Verdict
+    took: float
     why: str = ""
 
-    def change(self, turn: Turn, why: str = "") -> bool:
+    @property
+    def failed(self) -> bool:
+        """Whether the reload came to nothing, or to less than was asked for."""
+        return self.verdict in {Verdict.ROLLED_BACK, Verdict.HELD, Verdict.REFUSED}
+
+    def __str__(self) -> str:
+        """Return the line for the log."""
+        return _LINES[self.verdict].format(generation=self.generation, took=self.took, why=self.why)
+
+
+class Rollout:
+    """The rollout in progress, and the outcomes of those before."""
+
+    def __init__(self, state: RolloutState = RolloutState.FIRST) -> None:
+        """Begin with no reload behind us."""
+        self.state = state
+        self.outcomes: deque[Outcome] = deque(maxlen=KEPT)
+
+    def change(self, turn: Turn) -> bool:
         """Take the step that `turn` means, and return whether the state is a new one."""
         before, self.state = self.state, ROLLOUTS[self.state][turn]
-        if self.state is before:
-            return False
-        self.why = why
-        return True
+        return self.state is not before
 
     @property
     def complete(self) -> bool:
@@ -95,55 +146,16 @@ class Rollout:
         return self.state not in {RolloutState.FIRST, RolloutState.ROLLING}
 
     @property
-    def suffix(self) -> str:
-        """What the status line says about it."""
-        return {
-            RolloutState.FIRST: "",
-            RolloutState.STEADY: "",
-            RolloutState.ROLLING: "; reloading",
-            RolloutState.HELD: f"; reload failed: {self.why}",
-            RolloutState.DONE: "; reload done",
-        }[self.state]
-
-
-class Herald:
-    """Remembers what the service manager was told, and what it still has to hear."""
-
-    def __init__(self) -> None:
-        """Owe the first READY."""
-        self._owed = {Milestone.READY}
-        self._told: set[Milestone] = set()
-        self._status = ""
-
-    def owe_reload(self) -> None:
-        """Owe RELOADING, unless the service is not even up, and READY at its end."""
-        self._owed.add(Milestone.READY)
-        if self.was_ready:
-            self._owed.add(Milestone.RELOADING)
-
-    def owe_stop(self) -> None:
-        """Owe STOPPING, and nothing else any more."""
-        self._owed = {Milestone.STOPPING}
+    def failed(self) -> bool:
+        """Whether the last reload that is over has failed."""
+        return bool(self.outcomes) and self.outcomes[-1].failed
 
     @property
-    def was_ready(self) -> bool:
-        """Whether READY was ever announced."""
-        return Milestone.READY in self._told
-
-    def announce(self, status: str, *, ready: bool) -> Announce | None:
-        """Return what there is to tell, None if nothing; `ready` allows the milestone READY."""
-        milestone = self._due(ready=ready)
-        if milestone is None and status == self._status:
-            return None
-        self._status = status
-        why = "the status has changed" if milestone is None else f"the master is {milestone.value}"
-        return Announce(milestone, status, why)
-
-    def _due(self, *, ready: bool) -> Milestone | None:
-        """Return the milestone that is due, and strike it off."""
-        for milestone in (Milestone.STOPPING, Milestone.RELOADING, Milestone.READY):
-            if milestone in self._owed and (ready or milestone is not Milestone.READY):
-                self._owed.discard(milestone)
-                self._told.add(milestone)
-                return milestone
-        return None
+    def suffix(self) -> str:
+        """What the status line says about it."""
+        if self.state is RolloutState.ROLLING:
+            return "; reloading"
+        if not self.outcomes:
+            return ""
+        last = self.outcomes[-1]
+        return _SUFFIXES[last.verdict].format(why=last.why)

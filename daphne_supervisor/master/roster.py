@@ -21,7 +21,7 @@ class Roster:
     def __init__(self, target: int) -> None:
         """Start empty, with `target` places of generation 1."""
         self.target = target
-        self.generation = 1
+        self.generation = self.newest = 1
         self.workers: dict[int, Worker] = {}
         self._memories: dict[int, Restarts] = {}
 
@@ -30,38 +30,65 @@ class Roster:
         return [worker for worker in self.workers.values() if worker.state in states]
 
     def stale(self, worker: Worker) -> bool:
-        """Whether `worker` belongs to an older generation."""
+        """Whether `worker` belongs to another generation than the present one."""
         return worker.generation != self.generation
 
-    def wanted(self, surge: int) -> int:
-        """Return how many should serve or boot, with up to `surge` above the target."""
-        return self.target + min(surge, sum(map(self.stale, self.who(WorkerState.READY))))
+    def stale_ready(self) -> int:
+        """Return how many of another generation are ready."""
+        return sum(map(self.stale, self.who(WorkerState.READY)))
 
-    def vacant(self, surge: int) -> list[int]:
-        """Return the lowest free slots, as many as there are places to fill."""
+    def vacant(self, wanted: int) -> list[int]:
+        """Return the lowest free slots, as many as `wanted` workers leave places to fill."""
         held = sum(worker.holds_place for worker in self.workers.values())
         free = (slot for slot in itertools.count(1) if slot not in self.workers)
-        return list(itertools.islice(free, max(0, self.wanted(surge) - held)))
+        return list(itertools.islice(free, max(0, wanted - held)))
 
-    def superfluous(self, surge: int) -> list[Worker]:
+    def superfluous(self, wanted: int) -> list[Worker]:
         """Return the workers that boot for nothing: first the stale, then the youngest."""
         booting = self.who(WorkerState.STARTING)
         stale = [worker for worker in booting if self.stale(worker)]
         useful = [worker for worker in booting if not self.stale(worker)]
-        useful.sort(key=lambda worker: (worker.born, worker.slot), reverse=True)
-        spare = len(useful) + len(self.who(WorkerState.READY)) - self.wanted(surge)
+        useful.sort(key=_age, reverse=True)
+        spare = len(useful) + len(self.who(WorkerState.READY)) - wanted
         return stale + useful[: max(0, spare)]
 
-    def surplus(self) -> list[Worker]:
-        """Return who is ready beyond the target: first the stalest, then the oldest."""
+    def surplus(self, recycled: Worker | None = None) -> list[Worker]:
+        """Return who is ready beyond the target: first the stale, then `recycled`, then the oldest.
+
+        Of the stale the oldest generation goes first.
+        """
         ready = self.who(WorkerState.READY)
-        ready.sort(key=lambda worker: (worker.generation, worker.born, worker.slot))
+        ready.sort(
+            key=lambda one: (not self.stale(one), one is not recycled, one.generation, _age(one))
+        )
         return ready[: max(0, len(ready) - self.target)]
+
+    def ripe(self, min_lifetime: float, now: float) -> Worker | None:
+        """Return the worker that is due to be recycled next, if its turn has come.
+
+        One at a time: as long as another one that was due is on its way out, and while workers of
+        another generation wait to be replaced, nobody is.
+        """
+        due = [worker for worker in self.workers.values() if worker.due]
+        if self.stale_ready() or any(worker.state is not WorkerState.READY for worker in due):
+            return None
+        old = [worker for worker in due if worker.ready_since + min_lifetime <= now]
+        return min(old, key=_age, default=None)
+
+    def ripens(self, min_lifetime: float, now: float) -> list[float]:
+        """Return when workers that are due will have lived long enough to be recycled."""
+        ready = self.who(WorkerState.READY)
+        times = [worker.ready_since + min_lifetime for worker in ready if worker.due]
+        return [time for time in times if time > now]
+
+    @property
+    def enough(self) -> bool:
+        """Whether the target is met."""
+        return len(self.who(WorkerState.READY)) >= self.target
 
     def settled(self) -> bool:
         """Whether the target is met by workers of the present generation alone."""
-        ready = self.who(WorkerState.READY)
-        return len(ready) >= self.target and not any(map(self.stale, ready))
+        return self.enough and not self.stale_ready()
 
     def admit(self, slot: int, now: float) -> Worker:
         """Open the record of a new worker of the present generation."""
@@ -86,6 +113,16 @@ class Roster:
         return self._memories.get(slot, Restarts())
 
     def begin_generation(self) -> None:
-        """Make everybody stale; what failed was other code, so every slot has a clean record."""
-        self.generation += 1
+        """Make everybody stale; the number is new, whatever has become of those before."""
+        self.newest += 1
+        self.return_to(self.newest)
+
+    def return_to(self, generation: int) -> None:
+        """Make this the present one; what failed was other code, so every slot starts afresh."""
+        self.generation = generation
         self._memories.clear()
+
+
+def _age(worker: Worker) -> tuple[float, int]:
+    """Return what sorts workers, the oldest first."""
+    return worker.born, worker.slot

@@ -39,20 +39,21 @@ TABLE = (
     SignalRow(
         signal.SIGTERM,
         Command.DRAIN,
-        "Stop. No new connections; requests in progress may finish within `--graceful-timeout`;"
-        " WebSockets are closed with 1012. A second one means stop now.",
+        "Stop. No new connections after `--shutdown-delay`; requests in progress may finish within"
+        " `--graceful-timeout`; WebSockets are closed with 1012. A second one means stop now.",
     ),
     SignalRow(
         signal.SIGINT,
         Command.INTERRUPT,
-        "Ctrl-C. The same as `SIGTERM`; the second one means stop now.",
+        "Ctrl-C. The same as `SIGTERM`, but without delay; the second one means stop now.",
     ),
     SignalRow(signal.SIGQUIT, Command.QUIT, "Stop now. Requests in progress are cut."),
     SignalRow(
         signal.SIGHUP,
         Command.RELOAD,
-        "Reload. Each worker is replaced by one with the code that is on disk now: the new one is"
-        " ready before the old one drains. If the new code does not boot, the old workers stay.",
+        "Reload. The configuration is read anew, and each worker is replaced by one with the code that"
+        " is on disk now: the new one is ready before the old one drains. If the configuration is not"
+        " valid or the new code does not boot, the old workers stay.",
     ),
     SignalRow(signal.SIGTTIN, Command.MORE, "One worker more. A reload keeps the number."),
     SignalRow(
@@ -61,16 +62,20 @@ TABLE = (
         "One worker fewer, never below one. A reload keeps the number.",
     ),
     SignalRow(signal.SIGUSR1, Command.REOPEN, "Reopen the access log, after it was rotated."),
+    SignalRow(
+        signal.SIGUSR2,
+        Command.UPGRADE,
+        "Upgrade. The command line is run once more, beside this master and on its sockets; when the"
+        " new master is ready, this one drains and leaves. Until it has left, `SIGHUP` to it takes"
+        " everything back.",
+    ),
 )
 """Every signal with a meaning for the master, in the order of the README."""
 
 _COMMANDS = {int(row.number): row.command for row in TABLE}
 
-HANDLED = (*(row.number for row in TABLE), signal.SIGCHLD, signal.SIGUSR2)
-"""Every signal that the mailbox takes, hence what a fork has to block and a child to give back.
-
-SIGUSR2 has no meaning yet; but other masters upgrade themselves on it, and its default is to kill.
-"""
+HANDLED = (*(row.number for row in TABLE), signal.SIGCHLD)
+"""Every signal that the mailbox takes, hence what a fork has to block and a child to give back."""
 
 
 def markdown_table() -> str:

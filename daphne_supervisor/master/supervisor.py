@@ -3,15 +3,16 @@
 Theory. `Supervisor.step` does two things. First it *applies*: each event updates one record. Then
 it *reconciles*, which looks at the present only and returns what has to be done:
 
-    expire   a worker past its patience is aborted, and then killed
+    expire   a worker past its patience is dumped, then aborted, and then killed
     stop     when stopping: drain everybody, and halt when nobody is left
-    retire   while more are ready than wanted: drain the stalest, then the oldest
-    fill     while places are free: start a worker in the lowest free slot, after its back-off
+    depart   when a new master serves: the same
+    retire   while more are ready than wanted: drain somebody
+    settle   take note that a reload, or the way back from an upgrade, is complete
+    fill     while places are free: start somebody
 
-Crash recovery, scaling and rolling reload are the same two rules, retire and fill: a reload only
-raises the generation, which makes workers stale, which allows one more than the target, which
-makes one too many as soon as the new one is ready. Retire comes before fill, since the reverse is
-no fixed point. Reconciling twice changes nothing.
+Reconciling twice changes nothing. What the steps go by lives in a module each: `fates` for what
+becomes of a worker, `pool` for who is missing, `reloads` for the generation in force, `succession`
+for upgrades, `stopping` for the end, `herald` for what the service manager hears.
 
 All waiting events belong into one step. Judged in between, a worker whose heartbeat waits behind
 another event would be found silent after a pause of the master itself.
@@ -19,76 +20,74 @@ another event would be found silent after a pause of the master itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from daphne_supervisor.errors import ExitCode
-from daphne_supervisor.master import orders
+from daphne_supervisor.master import orders, snapshot
+from daphne_supervisor.master.fates import Fates
+from daphne_supervisor.master.herald import Herald, Watchdog
 from daphne_supervisor.master.model import (
-    Cause,
-    CloseListeners,
     Command,
-    Exited,
-    Fate,
-    Garbled,
+    Dismiss,
     Halt,
+    Reconfigured,
+    ReloadRefused,
     Remark,
     Reopen,
-    Reported,
     Severity,
-    Spawn,
-    Spawned,
+    SuccessorExited,
+    SuccessorReady,
     WorkerState,
-    WrongTransitionError,
 )
-from daphne_supervisor.master.policy import LATE, SURGE, earliest
-from daphne_supervisor.master.rollout import Herald, Rollout, RolloutState, Turn
+from daphne_supervisor.master.policy import LATE, earliest
+from daphne_supervisor.master.pool import Pool
+from daphne_supervisor.master.reloads import Reloads
+from daphne_supervisor.master.rollout import RolloutState
 from daphne_supervisor.master.roster import Roster
-from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready
+from daphne_supervisor.master.stopping import Stop
+from daphne_supervisor.master.succession import Succession, SuccessionState, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daphne_supervisor.master.model import Action, Event, Worker
-    from daphne_supervisor.master.policy import Patience, Restarts
-    from daphne_supervisor.messages import Report
+    from daphne_supervisor.master.model import Action, Event
+    from daphne_supervisor.master.policy import Settings
 
 __all__ = ["Supervisor"]
 
-_CAUSES: dict[type[Report], Cause] = {
-    Ready: Cause.SAID_READY,
-    Draining: Cause.SAID_DRAINING,
-    BootFailed: Cause.SAID_BOOT_FAILED,
-    Heartbeat: Cause.SAID_ALIVE,
+_STOPS = {Command.DRAIN, Command.INTERRUPT, Command.QUIT}
+
+_STATES = {
+    RolloutState.FIRST: "starting",
+    RolloutState.STEADY: "running",
+    RolloutState.ROLLING: "reloading",
+    RolloutState.HELD: "running",
 }
-
-_ALIVE = (WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING)
-"""The states in which a worker may still listen to reason."""
-
-
-@dataclass(slots=True)
-class _Stop:
-    """The decision to end: with which code, why, and whether nobody is waited for."""
-
-    code: ExitCode
-    why: str
-    urgent: bool = False
+"""What the snapshot calls a master that neither stops nor upgrades itself."""
 
 
 class Supervisor:
-    """Keeps `target` workers of the present generation ready, by telling others what to do."""
+    """Keeps the target of workers of the present generation ready, by telling others what to do."""
 
-    def __init__(self, target: int, patience: Patience) -> None:
-        """Start with no worker; the first step asks for `target` of them."""
-        self.roster = Roster(target)
-        self.rollout = Rollout()
-        self._patience = patience
-        self._herald = Herald()
-        self._stop: _Stop | None = None
+    def __init__(self, settings: Settings, *, watchdog: float | None = None) -> None:
+        """Start with no worker; the first step asks for all of them.
+
+        `watchdog` is the number of seconds between two signs of life to the service manager.
+        """
         self._actions: list[Action] = []
-        self._ever_ready = self._closed = self._halted = False
-        self._shown_failure = ""
-        self._expected: float | None = None
+        self.roster = Roster(settings.workers)
+        self.reloads = Reloads(self.roster, settings)
+        self.succession = Succession()
+        self.stop: Stop | None = None
+        self._fates = Fates(self.roster, self.reloads, self._actions)
+        self._pool = Pool(self.roster, self.reloads)
+        self._herald = Herald()
+        self._watchdog = Watchdog(watchdog)
+        self._proposed: Settings | None = None
+        self._began: float | None = None
+        self._expected: float | None = -math.inf
+        self._halted = False
 
     def step(self, events: Sequence[Event], now: float) -> list[Action]:
         """Take in everything that has happened until `now`, and return what to do about it.
@@ -96,253 +95,254 @@ class Supervisor:
         `now` is in monotonic seconds. Nobody may be heard of who was not spawned and announced by
         `Spawned` before; an unknown slot raises `KeyError`.
         """
+        self._began = now if self._began is None else self._began
         self._forgive(now)
         for event in events:
             self._apply(event, now)
+        self._proposed = None  # it was for a reload in this very step
         self._reconcile(now)
-        self._expected = self.deadline()
-        actions, self._actions = self._actions, []
+        self._expected = self._soonest(now)
+        actions = [*self._actions]
+        self._actions.clear()
         return actions
 
     def deadline(self) -> float | None:
         """Return when the next step is due if nothing happens, None if only events matter."""
-        if self._halted:
-            return None
-        met = [earliest(worker, self._patience) for worker in self.roster.workers.values()]
-        dues = [limit.due for limit in met if limit is not None]
-        if self._stop is None:
-            dues += [
-                self.roster.memory(slot).not_before for slot in self.roster.vacant(self._surge)
-            ]
-        return min(dues, default=None)
+        return self._expected
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return everything there is to know at `now`, as data that fits into JSON."""
+        workers = [worker for _, worker in sorted(self.roster.workers.items())]
+        return {
+            "state": self.state,
+            "status": self.status,
+            "generation": self.roster.generation,
+            "target": self.roster.target,
+            "uptime": 0.0 if self._began is None else now - self._began,
+            "workers": [snapshot.of_worker(worker, now) for worker in workers],
+            "reloads": [snapshot.of_outcome(one, now) for one in self.reloads.rollout.outcomes],
+            "deaths": [snapshot.of_death(one, now) for one in self._fates.deaths],
+        }
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.reloads.settings
+
+    @property
+    def state(self) -> str:
+        """The one word for what the master is doing."""
+        if self.stop is not None:
+            return "stopping"
+        if self.succession.away:
+            return self.succession.state.value
+        if self.succession.state is SuccessionState.STARTED:
+            return "upgrading"
+        return _STATES[self.reloads.rollout.state]
 
     @property
     def status(self) -> str:
         """The one line that describes everything to a service manager."""
-        if self._stop is not None:
-            return "draining" if self._stop.code == ExitCode.STOPPED else self._stop.why
         ready = self.roster.who(WorkerState.READY)
         generation = min((one.generation for one in ready), default=self.roster.generation)
         count = f"{len(ready)}/{self.roster.target} workers ready, generation {generation}"
-        return count + self.rollout.suffix
+        if self.stop is None:
+            return count + self.reloads.rollout.suffix + self.succession.suffix
+        if not self.stop.closed:
+            return f"shutting down in {self.stop.delay:g} s: {count}"
+        return "draining" if self.stop.code == ExitCode.STOPPED else self.stop.why
 
-    @property
-    def _surge(self) -> int:
-        return 0 if self.rollout.state is RolloutState.HELD else SURGE
+    # --- facts ------------------------------------------------------------------------------
 
     def _forgive(self, now: float) -> None:
-        if self._expected is None or now - self._expected <= LATE:
-            return
-        # After a suspended machine or a stopped master, silence is nobody's fault but ours.
-        why = f"the master was {now - self._expected:.0f} s late: every worker gets fresh patience"
-        self._remark(Severity.WARNING, None, why)
-        for worker in self.roster.workers.values():
-            worker.granted = now
+        late = 0.0 if self._expected is None else now - self._expected
+        if LATE < late < math.inf:
+            # After a suspended machine or a stopped master, silence is nobody's fault but ours.
+            why = f"the master was {late:.0f} s late: every worker gets fresh patience"
+            self._fates.forgive(why, now)
 
     def _apply(self, event: Event, now: float) -> None:
-        if isinstance(event, Command):
-            self._obey(event)
-            return
-        worker = self.roster.workers[event.slot]
         match event:
-            case Spawned():
-                worker.pid = event.pid
-            case Reported():
-                self._hear(worker, event.report, now)
-            case Garbled():
-                self._condemn(worker, event.why, now)
-            case Exited():  # pragma: no branch - the last kind there is
-                self._bury(worker, event.how, now)
+            case Command():
+                self._obey(event, now)
+            case Reconfigured():
+                self._proposed = event.settings
+            case ReloadRefused():
+                self._reload(now, event.why)
+            case SuccessorReady():
+                self._succeed(Turn.READY, now)
+            case SuccessorExited():
+                # It died before it could be told what this very step has decided.
+                self._actions[:] = [one for one in self._actions if not isinstance(one, Dismiss)]
+                self._succeed(Turn.EXITED, now, event.how)
+            case _:
+                self._fates.follow(event, now)
+                self._despair(now)
 
-    def _obey(self, command: Command) -> None:
-        if command in {Command.DRAIN, Command.INTERRUPT, Command.QUIT}:
-            self._end(ExitCode.STOPPED, "the master was asked to stop", command)
+    def _obey(self, command: Command, now: float) -> None:
+        if command in _STOPS:
+            self._end(ExitCode.STOPPED, "the master was asked to stop", now, command)
         elif command is Command.REOPEN:
-            self._reopen()
-        elif self._stop is not None:
-            self._remark(Severity.INFO, None, f"stopping, so nothing comes of: {command.value}")
+            self._actions.append(Reopen(None, "the master was asked to"))
+            self._fates.reopen()
         elif command is Command.RELOAD:
-            self._reload()
+            self._reload(now)
+        elif not self._excused(command):
+            self._change(command, now)
+
+    def _change(self, command: Command, now: float) -> None:
+        if command is Command.UPGRADE:
+            self._succeed(Turn.UPGRADED, now)
+            return
+        change = 1 if command is Command.MORE else -1
+        self.roster.target = max(1, self.roster.target + change)
+        self._remark(f"{command.value}: the target is {self.roster.target}")
+
+    def _excused(self, command: Command) -> bool:
+        """Return whether nothing comes of `command` now, and say why."""
+        excuse = ""
+        if self.stop is not None:
+            excuse = "stopping"
+        elif command is Command.UPGRADE and not self._herald.was_ready:
+            excuse = "still starting"
+        elif command is Command.UPGRADE and self.succession.state is not SuccessionState.NONE:
+            excuse = "an upgrade is under way"
+        elif command is not Command.RELOAD and self.succession.state is SuccessionState.HANDED_OVER:
+            excuse = "the new master serves"
+        if excuse:
+            self._remark(f"{excuse}, so nothing comes of: {command.value}")
+        return bool(excuse)
+
+    def _reload(self, now: float, refusal: str = "") -> None:
+        """Begin a reload, or refuse it; during an upgrade it means that the operator goes back."""
+        if self._excused(Command.RELOAD):
+            return
+        if not self.succession.away:  # or else the service manager does not listen to us
+            self._herald.owe_reload()
+        if self.succession.recallable:
+            self._succeed(Turn.RECALLED, now)
+        elif refusal:
+            self._actions += self.reloads.refuse(refusal, now)
         else:
-            change = 1 if command is Command.MORE else -1
-            self.roster.target = max(1, self.roster.target + change)
-            self._remark(
-                Severity.INFO, None, f"{command.value}: the target is {self.roster.target}"
-            )
+            settings = self._proposed or self.settings
+            self._actions += self.reloads.begin(settings, now, proven=self._fates.ever_ready)
 
-    def _end(self, code: ExitCode, why: str, command: Command | None = None) -> None:
+    def _succeed(self, turn: Turn, now: float, detail: str = "") -> None:
+        """Take a step in the succession of masters."""
+        before = self.succession.away
+        self._actions += self.succession.change(turn, detail)
+        if self.succession.away and not before:
+            self._actions += self.reloads.preempt("the new master serves", now)
+        if before and not self.succession.away:
+            self._herald.resume()
+
+    def _despair(self, now: float) -> None:
+        """Stop if the service cannot even start."""
+        if self._fates.hopeless and self.stop is None:
+            self._end(ExitCode.BOOT_FAILED, f"boot failed: {self._fates.hopeless}", now)
+
+    def _end(self, code: ExitCode, why: str, now: float, command: Command | None = None) -> None:
         """Begin to stop or, if that was asked for before, stop waiting for anybody."""
-        urgent = command is Command.QUIT or self._stop is not None
-        if self._stop is None:
-            self._stop = _Stop(code, why)
-            self._herald.owe_stop()
-        self._stop.urgent |= urgent
-
-    def _reload(self) -> None:
-        self.roster.begin_generation()
-        self.rollout.change(Turn.RELOADED)
-        self._herald.owe_reload()
-        self._shown_failure = ""
-        self._remark(Severity.INFO, None, f"reload to generation {self.roster.generation}")
-
-    def _reopen(self) -> None:
-        why = "the master was asked to"
-        self._actions.append(Reopen(None, why))
-        for worker in self.roster.who(WorkerState.STARTING):
-            worker.reopen = True
-        for worker in self.roster.who(WorkerState.READY, WorkerState.DRAINING):
-            self._actions.append(Reopen(worker.name, why))
-
-    def _hear(self, worker: Worker, report: Report, now: float) -> None:
-        worker.heard = now
-        try:
-            worker.change(_CAUSES[type(report)], now)
-        except WrongTransitionError as error:
-            # Only this worker is out of its mind; the table's rule is for the orders we give.
-            self._condemn(worker, f"spoke out of turn: {error}", now)
+        if self.stop is not None:
+            if self.succession.alive and not self.stop.urgent:
+                self._actions.append(Dismiss("the master was asked twice to stop"))
+            self.stop.hurry(now)
             return
-        match report:
-            case Heartbeat():
-                worker.figures = report
-            case Ready():
-                self._welcome(worker, now)
-            case Draining() if worker.fate is None:
-                worker.fate, worker.why = Fate.PLANNED, report.why
-                self._remark(Severity.INFO, worker, f"drains by itself: {report.why}")
-            case BootFailed() if worker.fate is None:
-                reason = " ".join(report.reason.split())
-                self.roster.blame(worker, f"boot failed: {reason}", now)
-                self._judge_boot(worker, reason, report.traceback)
+        # Before the first READY, and while a new master serves, there is nobody to warn.
+        serving = self._herald.was_ready and not self.succession.away
+        delay = self.settings.shutdown_delay if serving and command is Command.DRAIN else 0.0
+        self.stop = Stop.after(delay, self.settings.patience.leave, code, why, now)
+        self.stop.urgent = command is Command.QUIT
+        if delay:
+            self._remark(f"shutting down in {delay:g} s (--shutdown-delay), accepting until then")
+        self._fates.final = True
+        self._herald.owe_stop()
+        self._actions += self.reloads.preempt(why, now)
+        self._succeed(Turn.STOPPED, now)
 
-    def _welcome(self, worker: Worker, now: float) -> None:
-        worker.ready_at = now
-        if worker.state is not WorkerState.READY:
-            return
-        self._ever_ready = True
-        self._remark(Severity.INFO, worker, "ready")
-        if worker.reopen:
-            self._actions.append(Reopen(worker.name, "the logs were reopened while it booted"))
-
-    def _condemn(self, worker: Worker, why: str, now: float) -> None:
-        if worker.state is WorkerState.KILLED:
-            return
-        self._doom(worker, why, now)
-        self._actions.append(orders.kill(worker, why, now))
-
-    def _bury(self, worker: Worker, how: str, now: float) -> None:
-        if worker.state is WorkerState.STARTING:
-            self._doom(worker, "died before it was ready", now, detail=f": {how}")
-        elif worker.fate is None:
-            self._doom(worker, "crashed", now)
-        worker.change(Cause.EXITED, now)
-        self.roster.strike(worker, now)
-        # It died before it could be told what this very step has decided.
-        self._actions = [each for each in self._actions if not orders.addressed(each, worker)]
-        # What failed to boot was reported, as loudly as it deserves, when it failed.
-        crashed = worker.fate is Fate.CRASHED and worker.ready_at is not None
-        text = f"gone, {how} after {now - worker.born:.1f} s: {worker.why}"
-        self._remark(Severity.ERROR if crashed else Severity.INFO, worker, text)
-
-    def _doom(self, worker: Worker, why: str, now: float, detail: str = "") -> None:
-        """Blame a worker that was not on its way out; one that never served does not boot.
-
-        Whoever leaves STARTING for any reason but an order of ours is judged here, the timeout as
-        well as the exit: otherwise a release that hangs would be started over and over.
-        """
-        if worker.fate is not None:
-            worker.why = f"{worker.why}; {why}"
-            return
-        self.roster.blame(worker, why, now)
-        if worker.state is WorkerState.STARTING:
-            self._judge_boot(worker, f"worker {worker.slot} {why}{detail}", "")
-
-    def _judge_boot(self, worker: Worker, reason: str, traceback: str) -> None:
-        if self._stop is not None or self.roster.stale(worker):
-            return
-        if not self._ever_ready:
-            if traceback:
-                self._remark(Severity.ERROR, worker, "the application failed", traceback)
-            self._remark(Severity.CRITICAL, None, reason)
-            self._end(ExitCode.BOOT_FAILED, f"boot failed: {reason}")
-            return
-        detail = "" if traceback == self._shown_failure else traceback
-        self._shown_failure = traceback
-        self._remark(Severity.ERROR, worker, f"boot failed: {reason}", detail)
-        if self.rollout.change(Turn.FAILED, reason):
-            why = "the reload is held, the old workers stay, the next reload tries again"
-            self._remark(Severity.ERROR, None, f"{why}: {reason}")
+    # --- decisions --------------------------------------------------------------------------
 
     def _reconcile(self, now: float) -> None:
-        self._expire(now)
-        if self._stop is not None:
-            self._wind_down(self._stop, now)
+        self._fates.expire(now)
+        self._despair(now)
+        if self.stop is not None and self.stop.closes_at <= now:
+            self._actions += self.stop.wind_down(self.roster, now)
+        elif self.succession.state is SuccessionState.HANDED_OVER:
+            self._depart(now)
         else:
-            self._retire(now)
-            self._fill(now)
-            self._settle()
-        self._announce()
-        if self._stop is not None and not self.roster.workers and not self._halted:
-            self._halted = True
-            self._actions.append(Halt(self._stop.code, self._stop.why))
+            self._keep(now)
+        self._announce(now)
+        self._finish()
 
-    def _expire(self, now: float) -> None:
-        for worker in self.roster.workers.values():
-            limit = earliest(worker, self._patience)
-            if limit is None or limit.due > now:
-                continue
-            self._doom(worker, limit.why, now)
-            last = worker.state is WorkerState.ABORTING or worker.quit_at is not None
-            climb = orders.kill if last else orders.abort
-            self._actions.append(climb(worker, limit.why, now))
+    def _depart(self, now: float) -> None:
+        """Leave the field to the new master."""
+        for worker in self.roster.who(WorkerState.STARTING, WorkerState.READY):
+            self._actions.append(orders.drain(worker, "the new master serves", now))
 
-    def _wind_down(self, stop: _Stop, now: float) -> None:
-        if not self._closed:
-            self._closed = True
-            self._actions.append(CloseListeners(stop.why))
-        for worker in self.roster.who(*_ALIVE):
-            if stop.urgent:
-                order = orders.leave_now(worker, stop.why, now)
-                self._actions += [] if order is None else [order]
-            elif worker.state is not WorkerState.DRAINING:
-                self._actions.append(orders.drain(worker, stop.why, now))
+    def _keep(self, now: float) -> None:
+        """Keep the pool at its strength."""
+        self._actions += self._pool.retire(now, calm=self._calm)
+        self._actions += self.reloads.settle(now)
+        self._actions += self.reloads.tidy()
+        if self.roster.enough and self.succession.state is SuccessionState.RECALLED:
+            self._succeed(Turn.RESTORED, now)
+        self._actions += self._pool.fill(now, calm=self._calm)
+        if self.stop is not None:
+            self._actions += self.stop.linger(self.roster)
 
-    def _retire(self, now: float) -> None:
-        for worker in self.roster.surplus():
-            stale = self.roster.stale(worker)
-            why = f"generation {self.roster.generation} is ready" if stale else "above the target"
-            self._actions.append(orders.drain(worker, why, now))
-        for worker in self.roster.superfluous(self._surge):
-            why = "it is not needed any more"
-            self._actions.append(orders.drain(worker, why, now))
+    def _announce(self, now: float) -> None:
+        if not self.succession.away:
+            # The first READY waits for everybody; a later one ends a reload, well or badly.
+            rollout = self.reloads.rollout
+            self._actions += self._herald.announce(
+                self.status,
+                ready=rollout.complete and (self.roster.enough or self._herald.was_ready),
+                failed=rollout.failed,
+                extend=0.0 if self.stop is None else self.stop.time_left(now),
+            )
+        well = bool(self.roster.who(WorkerState.READY)) or not self._calm
+        self._actions += self._watchdog.watch(now, healthy=well and self._herald.was_ready)
 
-    def _fill(self, now: float) -> None:
-        for slot in self.roster.vacant(self._surge):
-            memory = self.roster.memory(slot)
-            if memory.not_before <= now:
-                worker = self.roster.admit(slot, now)
-                self._actions.append(Spawn(worker.name, self._reason(memory)))
+    def _finish(self) -> None:
+        """Halt when everybody is buried who has to be."""
+        if self.roster.workers or self._halted or self._keeping:
+            return
+        if self.stop is None:
+            self._halt(ExitCode.STOPPED, "the new master serves")
+        elif not self.succession.alive:
+            self._halt(self.stop.code, self.stop.why)
 
-    def _reason(self, memory: Restarts) -> str:
-        if memory.failures:
-            return f"replaces a worker that failed, {memory.failures} in a row"
-        if self.rollout.state is RolloutState.ROLLING:
-            return f"reload to generation {self.roster.generation}"
-        return f"the target is {self.roster.target}"
+    def _halt(self, code: ExitCode, why: str) -> None:
+        self._halted = True
+        self._actions.append(Halt(code, why))
 
-    def _settle(self) -> None:
-        if self.roster.settled() and self.rollout.change(Turn.SETTLED):
-            self._remark(Severity.INFO, None, f"generation {self.roster.generation} is complete")
+    # --- the present ------------------------------------------------------------------------
 
-    def _announce(self) -> None:
-        enough = len(self.roster.who(WorkerState.READY)) >= self.roster.target
-        # The first READY waits for everybody; a later one ends a reload, be it well or badly.
-        ready = self.rollout.complete and (enough or self._herald.was_ready)
-        announcement = self._herald.announce(self.status, ready=ready)
-        if announcement is not None:
-            self._actions.append(announcement)
+    @property
+    def _calm(self) -> bool:
+        """Whether we neither stop nor have handed over."""
+        return self.stop is None and not self.succession.away
 
-    def _remark(
-        self, severity: Severity, worker: Worker | None, why: str, detail: str = ""
-    ) -> None:
-        name = None if worker is None else worker.name
-        self._actions.append(Remark(severity, name, why, detail))
+    @property
+    def _keeping(self) -> bool:
+        """Whether workers that are missing are started."""
+        if self.stop is not None:
+            return not self.stop.closed
+        return self.succession.state is not SuccessionState.HANDED_OVER
+
+    def _soonest(self, now: float) -> float | None:
+        """Return when something will be due if nothing happens."""
+        if self._halted:
+            return None
+        patience = self.settings.patience
+        met = [earliest(worker, patience) for worker in self.roster.workers.values()]
+        times = [self._watchdog.due, *(limit.due for limit in met if limit is not None)]
+        if self._keeping:
+            times += self._pool.times(now, calm=self._calm)
+        if self.stop is not None and not self.stop.closed:
+            times.append(self.stop.closes_at)
+        soonest = min(times)
+        return None if soonest == math.inf else soonest
+
+    def _remark(self, why: str) -> None:
+        self._actions.append(Remark(Severity.INFO, None, why))

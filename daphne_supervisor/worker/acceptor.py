@@ -1,7 +1,8 @@
 """Takes connections from a listener that every worker shares.
 
-One connection at each wake-up: a worker that took all that wait would leave nothing to its
-siblings, and long-lived connections would stay where a single burst has put them.
+One connection at each wake-up, and only while it is this worker's turn: a worker that took all that
+wait would leave nothing to its siblings, and long-lived connections would stay where a single burst
+has put them. Who has to wait, waits in the listener's queue, where every sibling can take it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from daphne_supervisor.worker.connection import Connection
+from daphne_supervisor.worker.fairness import STEP_BACK, Turns
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,6 +47,8 @@ class Acceptor:
         self._context = context
         self._service = service
         self._reactor = reactor
+        self._share = service.share
+        self._turns = Turns(service.share)
         self._open = False
         self._opening: set[asyncio.Task[None]] = set()
 
@@ -56,7 +60,34 @@ class Acceptor:
     def open(self) -> None:
         """Begin to accept."""
         self._open = True
-        self._reactor.loop.add_reader(self._socket, self.accept)
+        self._share.join()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Be woken for a connection, unless the listener was closed meanwhile."""
+        if self._open:
+            self._reactor.loop.add_reader(self._socket, self._wake)
+
+    def _wake(self) -> None:
+        """Take what waits, or leave it to the siblings."""
+        if self._share.full:
+            self._reactor.loop.remove_reader(self._socket)
+            self._share.when_there_is_room(self._watch)
+            self._service.note_full()
+        elif self._turns.ours():
+            self.accept()
+        else:
+            self._reactor.loop.remove_reader(self._socket)
+            self._reactor.loop.call_later(STEP_BACK, self._look_again)
+
+    def _look_again(self) -> None:
+        """See what has become of a connection that was left to the siblings."""
+        if not self._open:
+            return
+        if self._reactor.readable(self._socket) and not self._turns.ours(again=True):
+            self._reactor.loop.call_later(STEP_BACK, self._look_again)
+        else:
+            self._watch()
 
     def accept(self) -> bool:
         """Accept one connection; return whether there was one."""
@@ -67,6 +98,7 @@ class Acceptor:
         except OSError as error:
             self._pause(error)
             return False
+        self._share.enter()
         connection.setblocking(False)
         task = self._reactor.loop.create_task(self._serve(connection))
         self._opening.add(task)
@@ -76,6 +108,7 @@ class Acceptor:
     def _pause(self, error: OSError) -> None:
         """Leave the connections in the queue until there are resources again."""
         logger.error("%s: cannot accept: %s", self._description, error.strerror)
+        self._share.leave()
         loop = self._reactor.loop
         loop.remove_reader(self._socket)
         loop.call_later(PAUSE, self._resume)
@@ -97,16 +130,19 @@ class Acceptor:
         except OSError as error:
             logger.debug("%s: connection did not come about: %s", self._description, error)
             connection.close()
+            self._share.exit()
 
     def close(self) -> None:
         """Accept what already waits, then close this worker's copy of the listener.
 
         Siblings go on accepting; but at the final stop nobody else would, and who waits in the
         queue of a socket that its last owner closes is reset. A worker that has never accepted
-        leaves them to the others: its application may not have started.
+        leaves them to the others: its application may not have started. --max-connections does not
+        hold here: nobody could be told when there is room.
         """
         if self._open:
             self._open = False
+            self._share.leave()
             self._reactor.loop.remove_reader(self._socket)
             while self.accept():
                 pass

@@ -16,8 +16,10 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from zope.interface import implementer
 
+from daphne_supervisor.worker.head import Refused
 from daphne_supervisor.worker.http1 import Http1
 from daphne_supervisor.worker.http_exchange import HttpExchange
+from daphne_supervisor.worker.response import RETRY_AFTER
 from daphne_supervisor.worker.scope import Peer, address_text
 from daphne_supervisor.worker.threads import CallContexts
 from daphne_supervisor.worker.websocket import WebSocket
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from daphne_supervisor.worker.head import Head, Refused
+    from daphne_supervisor.worker.head import Head
     from daphne_supervisor.worker.service import Service
     from daphne_supervisor.worker.waist import Codec
 
@@ -103,6 +105,7 @@ class Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's
         """Tell everyone who waits for this client."""
         self.service.connections.discard(self)
+        self.service.share.exit()
         self._codec.lost()
         self.congested = False
         self._stalled_at = math.inf
@@ -153,15 +156,32 @@ class Connection(Protocol):
         return isinstance(self._codec, WebSocket)
 
     @property
+    def lingering(self) -> bool:
+        """Say whether every answer should be the last of this connection."""
+        return self.service.lingering
+
+    @property
     def draining(self) -> bool:
         """Say whether the worker is about to leave."""
         return self.service.draining
+
+    @property
+    def closing_websockets(self) -> bool:
+        """Say whether WebSockets are told to leave."""
+        return self.service.closing_websockets
 
     def begin(self, head: Head, stream: int) -> HttpExchange:
         """Return the exchange for a request that has arrived."""
         self._check_forwarding(head)
         assert isinstance(self._codec, Http1)  # noqa: S101 - for the type checker
         return HttpExchange(self, self._codec, stream, head)
+
+    def overload(self) -> Refused | None:
+        """Return the answer to a handshake while too many requests run; it counts as given."""
+        service = self.service
+        if service.in_flight < service.most_in_flight:
+            return None
+        return Refused(503, service.shed(), [RETRY_AFTER])
 
     def upgrade(self, head: Head, rest: bytes) -> None:
         """Go on as a WebSocket; `rest` was received behind the handshake."""

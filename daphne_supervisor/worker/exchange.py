@@ -42,7 +42,16 @@ def as_bytes(data: Any) -> bytes:
 class Exchange(abc.ABC):
     """One application call. Subclasses say what is received, sent, and made of its end."""
 
-    __slots__ = ("__weakref__", "_contexts", "_service", "_task", "_timer", "_waiters", "gone")
+    __slots__ = (
+        "__weakref__",
+        "_contexts",
+        "_service",
+        "_task",
+        "_timer",
+        "_waiters",
+        "begun",
+        "gone",
+    )
 
     def __init__(self, service: Service, contexts: CallContexts) -> None:
         """Be ready to call the application of `service`, in one of `contexts`."""
@@ -55,6 +64,7 @@ class Exchange(abc.ABC):
 
     def start(self) -> None:
         """Call the application."""
+        self.begun = self._service.loop.time()
         self._task = self._service.loop.create_task(self._run(), context=self._contexts.begin())
 
     async def _run(self) -> None:
@@ -132,6 +142,10 @@ class Exchange(abc.ABC):
         """
         await asyncio.sleep(0)
         raise ClientDisconnected
+
+    def dismiss(self) -> bool:
+        """The worker leaves: end what has no end of its own; return whether there is such."""
+        return False
 
     def leave(self) -> None:
         """The client has left: tell the application, and see to it that it ends."""

@@ -182,6 +182,10 @@ class Http1:
             self._handler.refused(reason)
             self._answer_refusal(reason)
             return
+        overload = self._handler.overload()
+        if overload is not None:
+            self._answer_refusal(overload)
+            return
         self._resume()
         self.phase = Phase.OVER
         self.deadline = math.inf
@@ -228,7 +232,7 @@ class Http1:
                 headers,
                 size=None if more else len(body),
                 identity=port.identity(),
-                close=port.draining or self._forsaken(exchange),
+                close=port.lingering or self._forsaken(exchange),
             )
             piece = response.body(body, more=more)
         except ValueError:

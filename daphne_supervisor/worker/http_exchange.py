@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, as_bytes, unexpected
-from daphne_supervisor.worker.response import error_page
+from daphne_supervisor.worker.response import RETRY_AFTER, error_page
 from daphne_supervisor.worker.scope import http_scope
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class HttpExchange(Exchange):
         "_connection",
         "_continued",
         "_delivered",
+        "_dismissed",
         "_headers",
         "_queued",
         "_size",
@@ -58,6 +59,7 @@ class HttpExchange(Exchange):
         self._queued = 0
         self._body_ended = False
         self._delivered = False  # the application has had the last of the body
+        self._dismissed = False  # it hears that its client has left, though it has not
         self._continued = not head.expects_continue
         self._state = _NOT_STARTED
         self._status = 0
@@ -89,10 +91,19 @@ class HttpExchange(Exchange):
         self.wake()
 
     def start(self) -> None:
-        """Call the application."""
-        self._service.requests += 1
-        self._service.in_flight += 1
+        """Call the application, unless too many of its calls run already."""
+        service = self._service
+        if service.in_flight >= service.most_in_flight:
+            # Not at once: the next of many that wait behind it would be started from within.
+            service.loop.call_soon(self._shed)
+            return
+        service.requests += 1
+        service.in_flight += 1
         super().start()
+
+    def _shed(self) -> None:
+        if self._state is _NOT_STARTED:
+            self._answer(503, self._service.shed(), RETRY_AFTER)
 
     def lost(self) -> None:
         """The client has left."""
@@ -110,6 +121,18 @@ class HttpExchange(Exchange):
         else:
             self._break_off()
 
+    def dismiss(self) -> bool:
+        """Let an application that streams its response hear `http.disconnect`, once.
+
+        It may go on sending; what it was going to receive it still receives before.
+        """
+        begun = self._state is _STARTED or self._state is _SENDING
+        if self._dismissed or not begun:
+            return False
+        self._dismissed = True
+        self.wake()
+        return True
+
     # -- for the application --
 
     def scope(self) -> dict[str, Any]:
@@ -122,6 +145,8 @@ class HttpExchange(Exchange):
         while not self.gone and self._state is not _COMPLETE:
             if self._body or (self._body_ended and not self._delivered):
                 return self._take_body()
+            if self._dismissed:
+                break
             if not self._continued:
                 self._continued = True
                 self._wire.proceed(self.stream)
@@ -210,15 +235,18 @@ class HttpExchange(Exchange):
         self._service.in_flight -= 1
         if self.gone or self._state is _COMPLETE:
             return
-        logger.error("%s: the application returned without a complete response", self.describe())
+        if not self._dismissed:
+            logger.error(
+                "%s: the application returned without a complete response", self.describe()
+            )
         if self._state is _SENDING:
             self._break_off()
         else:
             self._answer(500, "Application returned without a response.")
 
-    def _answer(self, status: int, text: str) -> None:
+    def _answer(self, status: int, text: str, *extra: tuple[bytes, bytes]) -> None:
         headers, page = error_page(status, text)
-        self._start_response({"status": status, "headers": headers})
+        self._start_response({"status": status, "headers": [*headers, *extra]})
         self._send_head({"body": page})
 
     def _break_off(self) -> None:

@@ -1,8 +1,9 @@
 """What a forked child does, in order, until it leaves.
 
-Default handlers, stack dumps, title; the application is imported; the reactor runs; lifespan; the
-listeners are adopted; `Ready`. From then on the reactor itself speaks to the master: a heartbeat
-that comes from anywhere else would go on beating while the loop hangs.
+Handlers, stack dumps, title; the reactor is installed; the application is imported, unless the
+zygote has done so; the reactor runs; lifespan; the listeners are adopted; `Ready`. From then on the
+reactor itself speaks to the master: a heartbeat that comes from anywhere else would go on beating
+while the loop hangs.
 
 A worker drains when it is told to (SIGTERM) or when the channel ends, which means that the master
 has died. SIGQUIT is "now".
@@ -10,7 +11,6 @@ has died. SIGQUIT is "now".
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import faulthandler
 import logging
@@ -18,21 +18,34 @@ import os
 import random
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import setproctitle
 from twisted.python import log
 
 from daphne_supervisor.errors import BootError, ExitCode
-from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready, encode
-from daphne_supervisor.worker import application, reactor
+from daphne_supervisor.messages import (
+    LINGER,
+    BootFailed,
+    Draining,
+    Due,
+    Heartbeat,
+    Ready,
+    encode,
+)
+from daphne_supervisor.worker import reactor, witness
 from daphne_supervisor.worker.acceptor import Acceptor
+from daphne_supervisor.worker.application import load, put_first_on_path
+from daphne_supervisor.worker.drain import Departure
 from daphne_supervisor.worker.lifespan import Lifespan
+from daphne_supervisor.worker.recycling import Work, for_process
 from daphne_supervisor.worker.service import Service
-from daphne_supervisor.worker.tls import context_for
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
+
     from daphne_supervisor.messages import Assignment, Report
     from daphne_supervisor.worker.reactor import LoopReactor
 
@@ -42,18 +55,14 @@ logger = logging.getLogger("daphne_supervisor.worker")
 
 #: Seconds between two looks at every connection's deadline: the precision of all timeouts.
 SWEEP = 0.5
-#: Seconds between heartbeats, unless --worker-timeout asks for more of them.
-HEARTBEAT = 1.0
-#: Seconds between two looks at whether a draining worker is done.
-DRAIN_CHECK = 0.05
-#: WebSockets are told to leave over this many seconds at the most, so that they do not all come
-#: back at once, and this many a second if they are few.
-WEBSOCKET_DRAIN_TIME, WEBSOCKET_DRAIN_RATE = 10.0, 500
-#: After the deadline of a drain: seconds to notice the disconnect, to notice the cancellation, and
-#: for the lifespan's shutdown. Together less than the master's own margin before it kills.
-NOTICE, CANCEL, SHUTDOWN = 1.0, 0.5, 2.0
+#: Seconds between heartbeats, unless --worker-timeout asks for more of them. Eight workers that
+#: are fine should not keep their master awake.
+HEARTBEAT = 5.0
+#: Seconds for the lifespan's shutdown. What `drain` takes after its deadline and this are together
+#: less than the master's own margin before it steps in.
+SHUTDOWN = 2.0
 #: Signals that mean something to the master only, sent to the whole process group by a terminal or
-#: by a careless `pkill`.
+#: by a careless `pkill`; and SIGUSR2, which the witness waits for.
 _IGNORED = (
     signal.SIGINT,
     signal.SIGHUP,
@@ -69,19 +78,31 @@ _IGNORED = (
 _TWISTED_LOG, _ASYNCIO_DEBUG = 2, 3
 
 
-def run(assignment: Assignment) -> int:
-    """Be a worker until the end; return the exit code."""
+def run(
+    assignment: Assignment,
+    contexts: tuple[ssl.SSLContext | None, ...],
+    application: Any = None,
+) -> int:
+    """Be a worker until the end; return the exit code.
+
+    There is one of the TLS `contexts`, or None, for each listener. `application` is what a zygote
+    has imported; without one it is imported here.
+    """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    witness.hold_back()
     faulthandler.enable(all_threads=True)  # SIGABRT, the master's way to ask what hangs
     _listen_to_twisted(assignment.config.log.verbosity)
     random.seed()
-    worker = Worker(assignment, reactor.install())
-    worker.title("booting")
+    _show(assignment, "booting")
     try:
+        installed = reactor.install()
+        loaded = _load(assignment) if application is None else application
+        worker = Worker(assignment, contexts, installed, loaded)
+        witness.call(assignment.slot, worker.service)
         return worker.run()
     except BootError as error:
-        worker.report(BootFailed(str(error), getattr(error, "traceback", "")))
+        _report(assignment.channel, BootFailed(str(error), getattr(error, "traceback", "")))
         return ExitCode.BOOT_FAILED
 
 
@@ -93,60 +114,68 @@ def _listen_to_twisted(verbosity: int) -> None:
     log.PythonLoggingObserver().start()
 
 
-def _enter(directory: str) -> None:
-    """Enter --chdir by its name once more: a link on the way may point to a new release by now."""
-    if directory:
-        try:
-            os.chdir(directory)
-        except OSError as error:
-            message = f"--chdir {directory}: cannot be entered: {error.strerror}"
-            raise BootError(message) from None
+def _load(assignment: Assignment) -> Any:
+    config = assignment.config
+    put_first_on_path(os.path.abspath(config.app.app_dir))
+    return load(config.application)
+
+
+def _show(assignment: Assignment, state: str) -> None:
+    """Show `state` in the process list."""
+    setproctitle.setproctitle(
+        f"daphne-supervisor: worker {assignment.slot} gen {assignment.generation} {state}"
+        f" [{assignment.config.application}]"
+    )
+
+
+def _report(channel: socket.socket, report: Report) -> None:
+    """Tell the master; one that is gone, or very far behind, misses it."""
+    with contextlib.suppress(OSError):
+        channel.send(encode(report))
 
 
 class Worker:
-    """One worker's life."""
+    """One worker's life, from the moment that its application is imported."""
 
-    def __init__(self, assignment: Assignment, reactor: LoopReactor) -> None:
-        """Live as `assignment` says, on `reactor`."""
+    def __init__(
+        self,
+        assignment: Assignment,
+        contexts: tuple[ssl.SSLContext | None, ...],
+        reactor: LoopReactor,
+        application: Any,
+    ) -> None:
+        """Live as `assignment` says, on `reactor`, and serve `application`."""
         self._assignment = assignment
-        self._config = assignment.config
+        self._config = config = assignment.config
         self._reactor = reactor
         self._loop = reactor.loop
-        self._loop.set_debug(self._config.log.verbosity >= _ASYNCIO_DEBUG)
+        self._loop.set_debug(config.log.verbosity >= _ASYNCIO_DEBUG)
         self._channel = assignment.channel
         self._channel.setblocking(False)
-        self._acceptors: list[Acceptor] = []
-        self._lifespan: Lifespan | None = None
+        self._unheard = b""
+        self.service = Service(
+            config,
+            application,
+            assignment.access_log,
+            self._loop,
+            scoreboard=assignment.scoreboard,
+            slot=assignment.slot,
+        )
+        self._acceptors = [
+            Acceptor(listener, context, self.service, reactor)
+            for listener, context in zip(assignment.listeners, contexts, strict=True)
+        ]
+        self._lifespan = Lifespan(application)
         self._failure: BootError | None = None
         self._process = psutil.Process()
+        self._recycler = for_process(config, self._process)
+        self._lag = 0.0
         self._leaving = False
-        self._service: Service
-
-    def title(self, state: str) -> None:
-        """Show `state` in the process list."""
-        slot, generation = self._assignment.slot, self._assignment.generation
-        setproctitle.setproctitle(
-            f"daphne-supervisor: worker {slot} gen {generation} {state}"
-            f" [{self._config.application}]"
-        )
-
-    def report(self, report: Report) -> None:
-        """Tell the master; one that is gone, or very far behind, misses it."""
-        with contextlib.suppress(OSError):
-            self._channel.send(encode(report))
 
     # -- boot --
 
     def run(self) -> int:
-        """Boot, serve, drain. Raises `BootError` when the worker cannot serve."""
-        _enter(self._config.app.chdir)
-        application.put_first_on_path(os.path.abspath(self._config.app.app_dir))
-        loaded = application.load(self._config.application)
-        self._service = Service(self._config, loaded, self._assignment.access_log, self._loop)
-        self._acceptors = [
-            Acceptor(listener, context_for(listener), self._service, self._reactor)
-            for listener in self._assignment.listeners
-        ]
+        """Start, serve, drain. Raises `BootError` when the worker cannot serve."""
         self._reactor.callWhenRunning(self._start)
         self._reactor.run(installSignalHandlers=False)  # type: ignore[no-untyped-call]
         if self._failure is not None:
@@ -163,10 +192,9 @@ class Worker:
 
     async def _serve(self) -> None:
         """Start the lifespan, then accept."""
-        self._lifespan = Lifespan(self._service.application)
         try:
             if await self._lifespan.startup():
-                self._service.state = self._lifespan.state
+                self.service.state = self._lifespan.state
         except BootError as error:
             self._failure = error
             self._stop()
@@ -175,42 +203,69 @@ class Worker:
             return
         for acceptor in self._acceptors:
             acceptor.open()
-        self._sweep()
-        self._beat(self._loop.time())
-        self.title("ready")
-        self.report(Ready())
+        now = self._loop.time()
+        self._recycler.begin(now)
+        self._sweep(now)
+        _show(self._assignment, "lingering" if self.service.lingering else "ready")
+        _report(self._channel, Ready())
+        self._beat()
 
     # -- while it serves --
 
-    def _beat(self, due: float) -> None:
-        """Report that the loop turns, and how late it is."""
-        service, now = self._service, self._loop.time()
-        self.report(
-            Heartbeat(
-                requests=service.requests,
-                connections=len(service.connections),
-                websockets=service.websockets,
-                in_flight=service.in_flight,
-                busy_threads=service.threads.busy,
-                loop_lag=max(0.0, now - due),
-                rss=self._process.memory_info().rss,
-            )
+    def _beat(self) -> None:
+        """Report that the loop turns, and how late it was at worst since the last time."""
+        service = self.service
+        beat = Heartbeat(
+            requests=service.requests,
+            messages=service.messages,
+            connections=len(service.connections),
+            websockets=service.websockets,
+            in_flight=service.in_flight,
+            busy_threads=service.threads.busy,
+            loop_lag=self._lag,
+            rss=self._process.memory_info().rss,
         )
-        following = now + min(HEARTBEAT, self._config.process.worker_timeout / 4)
-        self._loop.call_at(following, self._beat, following)
+        _report(self._channel, beat)
+        self._lag = 0.0
+        self._loop.call_later(min(HEARTBEAT, self._config.process.worker_timeout / 4), self._beat)
 
-    def _sweep(self) -> None:
-        """Look at every connection's deadline: one timer for all of them."""
+    def _sweep(self, due: float) -> None:
+        """Look at every connection's deadline, and at this worker's: one timer for all of them."""
         now = self._loop.time()
-        for connection in list(self._service.connections):
+        self._lag = max(self._lag, now - due)
+        for connection in list(self.service.connections):
             if connection.deadline <= now:
                 connection.expire(now)
-        self._loop.call_later(SWEEP, self._sweep)
+        why = self._recycler.due(now, self._work())
+        if why:
+            _report(self._channel, Due(why))
+        self._loop.call_at(now + SWEEP, self._sweep, now + SWEEP)
+
+    def _work(self) -> Work:
+        service = self.service
+        return Work(service.requests - service.handshakes, service.handshakes, service.messages)
 
     def _hear_channel(self) -> None:
-        """The master never writes: what is readable is its end."""
-        self._loop.remove_reader(self._channel)
-        self.drain("the master is gone")
+        """Hear what the master says, or of its end."""
+        try:
+            data = self._channel.recv(1024)
+        except BlockingIOError:
+            return
+        except OSError:  # it has died without reading what we last said
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._channel)
+            self.drain("the master is gone")
+        self._unheard += data
+        if LINGER in self._unheard:
+            self._unheard = b""
+            self._linger()
+
+    def _linger(self) -> None:
+        """The end is near: go on accepting, but let every answer be its connection's last."""
+        self.service.lingering = True
+        if not self._leaving:
+            _show(self._assignment, "lingering")
 
     def _reopen(self) -> None:
         if self._assignment.access_log is not None:
@@ -221,70 +276,30 @@ class Worker:
         logging.shutdown()
         os._exit(ExitCode.STOPPED)
 
-    # -- drain --
+    # -- the end --
 
     def drain(self, why: str) -> None:
         """Accept no more, finish what was begun, then leave."""
         if self._leaving:
             return
         self._leaving = True
-        self.report(Draining(why))
-        self.title("draining")
-        service, loop = self._service, self._loop
-        service.draining = True
-        for acceptor in self._acceptors:
-            acceptor.close()
-        connections = list(service.connections)
-        websockets = [connection for connection in connections if connection.is_websocket]
-        spread = min(WEBSOCKET_DRAIN_TIME, len(websockets) / WEBSOCKET_DRAIN_RATE)
-        for connection in connections:
-            if connection.is_websocket:
-                loop.call_later(random.uniform(0, spread), connection.drain)  # noqa: S311 - jitter
-            else:
-                connection.drain()
-        deadline = loop.time() + self._config.process.graceful_timeout
-        self._departure = loop.create_task(self._depart(deadline))
+        _report(self._channel, Draining(why))
+        _show(self._assignment, "draining")
+        departure = Departure(self._assignment.slot, self.service, self._acceptors)
+        departure.begin()
+        self._departure = self._loop.create_task(self._depart(departure))
 
-    async def _depart(self, deadline: float) -> None:
-        """Wait for the end of everything, or for the deadline; then stop the loop."""
-        if not await self._finished(deadline):
-            self._describe_rest()
-            for exchange in list(self._service.exchanges):
-                exchange.leave()
-            if not await self._finished(self._loop.time() + NOTICE):
-                for exchange in list(self._service.exchanges):
-                    exchange.cancel()
-                for connection in list(self._service.connections):
-                    connection.abort()
-                await self._finished(self._loop.time() + CANCEL)
-        if self._lifespan is not None:
-            await self._lifespan.shutdown(SHUTDOWN)
+    async def _depart(self, departure: Departure) -> None:
+        await departure.finish()
+        if self.service.state is not None:
+            logger.info(
+                "worker %d: shutdown of the lifespan, at most %g s", self._assignment.slot, SHUTDOWN
+            )
+        await self._lifespan.shutdown(SHUTDOWN)
         self._stop()
 
-    async def _finished(self, deadline: float) -> bool:
-        """Wait until nothing is left to do; return whether that was before `deadline`."""
-        service, loop = self._service, self._loop
-        while service.connections or service.exchanges or any(a.opening for a in self._acceptors):
-            if loop.time() >= deadline:
-                return False
-            await asyncio.sleep(DRAIN_CHECK)
-        return True
-
-    def _describe_rest(self) -> None:
-        rest = [exchange.describe() for exchange in self._service.exchanges]
-        shown = ", ".join(rest[:5]) + (", ..." if len(rest) > 5 else "")  # noqa: PLR2004
-        logger.warning(
-            "worker %d: --graceful-timeout of %g s is over; cut off: %d connections, %d application"
-            " calls %s",
-            self._assignment.slot,
-            self._config.process.graceful_timeout,
-            len(self._service.connections),
-            len(rest),
-            f"({shown})" if rest else "",
-        )
-
     def _stop(self) -> None:
-        self._service.threads.shutdown()
+        self.service.threads.shutdown()
         with contextlib.suppress(Exception):
             sys.stdout.flush()
         self._reactor.stop()  # type: ignore[no-untyped-call]

@@ -12,7 +12,10 @@ This is the only module that knows uvloop.
 from __future__ import annotations
 
 import asyncio
+import logging
+import select
 import socket
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from twisted.internet.protocol import Protocol
 
 __all__ = ["LoopReactor", "LoopTransport", "install"]
+
+logger = logging.getLogger("daphne_supervisor.worker")
 
 _DONE = Failure(error.ConnectionDone())
 
@@ -195,6 +200,13 @@ class LoopReactor(AsyncioSelectorReactor):
         asyncio.set_event_loop(self.loop)
         super().__init__(self.loop)
 
+    @staticmethod
+    def readable(listener: socket.socket) -> bool:
+        """Say whether somebody waits at `listener` at this moment."""
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        return bool(poll.poll(0))
+
     async def serve(
         self,
         connection: socket.socket,
@@ -220,7 +232,17 @@ class LoopReactor(AsyncioSelectorReactor):
 
 
 def install() -> LoopReactor:
-    """Make a `LoopReactor` and install it as the reactor of this process."""
+    """Make a `LoopReactor` and install it as the reactor of this process.
+
+    One that is installed already can only come from an application that was imported by a zygote.
+    """
+    present = sys.modules.pop("twisted.internet.reactor", None)
+    if present is not None:
+        logger.warning(
+            "the application has installed a reactor, %s, which does not run here: it should be"
+            " imported where it is used",
+            type(present).__name__,
+        )
     reactor = LoopReactor()
     main.installReactor(reactor)
     return reactor

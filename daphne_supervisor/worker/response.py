@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
     from daphne_supervisor.worker.head import Head, Headers
 
-__all__ = ["CONTINUE", "Response", "encode_switch", "error_page"]
+__all__ = ["CONTINUE", "RETRY_AFTER", "Response", "encode_switch", "error_page"]
 
 #: RFC 9110 section 15.2.1.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: Seconds after which a client that was turned away may come back: time enough for a request to
+#: end, and too little for a person to notice (RFC 9110 section 10.2.3).
+RETRY_AFTER = (b"retry-after", b"1")
 
 #: RFC 9110 section 5.6.2.
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

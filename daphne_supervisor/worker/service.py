@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
+import sys
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from daphne_supervisor.worker.fairness import Share
 from daphne_supervisor.worker.scope import Proxies
 from daphne_supervisor.worker.threads import Threads
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from daphne_supervisor.config import Config
     from daphne_supervisor.logs import AccessLog
+    from daphne_supervisor.scoreboard import Scoreboard
     from daphne_supervisor.worker.connection import Connection
     from daphne_supervisor.worker.exchange import Exchange
 
@@ -25,13 +29,24 @@ __all__ = ["Service"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
 
+#: Seconds between two lines about requests that --max-inflight turns away.
+SHED_INTERVAL = 1.0
+#: Seconds in which --max-connections was not met, after which meeting it is news again.
+FULL_EPISODE = 10.0
+
 
 class Service:
     """One worker's application and everything its connections need to serve it.
 
     `state` is what the application's lifespan left for its requests. The counters are read by the
-    heartbeat: `requests` since the start (requests and WebSockets begun), `in_flight` application
-    calls of requests that run now, `websockets` open now.
+    heartbeat: `requests` since the start (requests and WebSockets begun; `handshakes` of them were
+    WebSockets), `messages` of WebSockets both ways since the start, `in_flight` application calls
+    of requests and handshakes that run now, `websockets` open now. At `most_in_flight` of them
+    nothing is begun, but shed. `share` counts the connections, beside those of the siblings.
+
+    The worker leaves in steps: while `lingering` every answer is its connection's last, while
+    `draining` nothing new is begun but by who is connected, and WebSockets are told to leave from
+    `closing_websockets` on.
     """
 
     def __init__(
@@ -40,8 +55,11 @@ class Service:
         application: Application,
         access_log: AccessLog | None,
         loop: asyncio.AbstractEventLoop,
+        *,
+        scoreboard: Scoreboard,
+        slot: int,
     ) -> None:
-        """Serve `application` on `loop` as `config` says."""
+        """Serve `application` on `loop` as `config` says, in `slot` of the `scoreboard`."""
         self.config = config
         self.application = application
         self.access_log = access_log
@@ -51,10 +69,20 @@ class Service:
         self.state: dict[str, Any] | None = None
         self.connections: set[Connection] = set()
         self.exchanges: set[Exchange] = set()
+        self.share = Share(scoreboard, slot, config.http.max_connections)
+        self.lingering = False
         self.draining = False
+        self.closing_websockets = False
         self.requests = 0
+        self.handshakes = 0
+        self.messages = 0
         self.in_flight = 0
         self.websockets = 0
+        self.most_in_flight = config.http.max_inflight or sys.maxsize
+        self._shed = 0
+        self._shedding: asyncio.TimerHandle | None = None
+        self._slot = slot
+        self._full_at = -math.inf
         self._warned: set[str] = set()
         self._second = -1
         server = config.http.server_name
@@ -85,3 +113,37 @@ class Service:
         if key not in self._warned:
             self._warned.add(key)
             logger.warning(message, *args)
+
+    # -- limits --
+
+    def shed(self) -> str:
+        """Count a request that is turned away, and log it; return the words for its client."""
+        self._shed += 1
+        if self._shedding is None:
+            self._report_shed()
+        return "--max-inflight requests are being served"
+
+    def _report_shed(self) -> None:
+        """Log the first one at once, and those of the following seconds together."""
+        if not self._shed:
+            self._shedding = None
+            return
+        logger.warning(
+            "worker %d: --max-inflight %d: turned away with 503: %d",
+            self._slot,
+            self.config.http.max_inflight,
+            self._shed,
+        )
+        self._shed = 0
+        self._shedding = self.loop.call_later(SHED_INTERVAL, self._report_shed)
+
+    def note_full(self) -> None:
+        """Log that no more connections are accepted, unless that was so a moment ago."""
+        now = self.now()
+        if now - self._full_at >= FULL_EPISODE:
+            logger.warning(
+                "worker %d: --max-connections %d: no more are accepted until one of them ends",
+                self._slot,
+                self.config.http.max_connections,
+            )
+        self._full_at = now

@@ -51,8 +51,16 @@ class Port(Protocol):
         """Say whether the client reads slower than we write."""
 
     @property
+    def lingering(self) -> bool:
+        """Say whether every answer should be the last of its connection."""
+
+    @property
     def draining(self) -> bool:
         """Say whether the worker is about to leave."""
+
+    @property
+    def closing_websockets(self) -> bool:
+        """Say whether WebSockets are told to leave."""
 
 
 class Request(Protocol):
@@ -90,6 +98,9 @@ class Handler(Protocol):
 
     def begin(self, head: Head, stream: int) -> Request:
         """Return the exchange for a request that has arrived."""
+
+    def overload(self) -> Refused | None:
+        """Return the answer to a handshake while too many requests run; it counts as given."""
 
     def upgrade(self, head: Head, rest: bytes) -> None:
         """Take the connection over as a WebSocket; `rest` was received behind the head."""

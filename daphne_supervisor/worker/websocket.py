@@ -245,7 +245,7 @@ class WebSocket:
 
     def catch_up(self) -> None:
         """See to what has waited for the answer: that we are leaving, or what came early."""
-        if self._port.draining:
+        if self._port.closing_websockets:
             self.drain()
         elif self._rest:
             early, self._rest = self._rest, b""

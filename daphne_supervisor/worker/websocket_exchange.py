@@ -39,6 +39,7 @@ class WebSocketExchange(Exchange):
     """The exchange of one WebSocket."""
 
     __slots__ = (
+        "_answered",
         "_close_code",
         "_close_reason",
         "_codec",
@@ -62,6 +63,7 @@ class WebSocketExchange(Exchange):
         self._queued = 0
         self.paused = False  # too much waits for the application
         self._connected = False  # the application has had websocket.connect
+        self._answered = False  # it has accepted: its call is in flight no more
         self._close_code = 0
         self._close_reason = ""
         self._denial: tuple[int, Headers] = (_FORBIDDEN, [])
@@ -72,12 +74,15 @@ class WebSocketExchange(Exchange):
     def start(self) -> None:
         """Call the application."""
         self._service.requests += 1
+        self._service.handshakes += 1
+        self._service.in_flight += 1
         self._service.websockets += 1
         self._log("WSCONNECTING")
         super().start()
 
     def receive_message(self, message: Message) -> None:
         """Take a message from the client; stop reading when too much waits."""
+        self._service.messages += 1
         self._messages.append(message)
         self._queued += len(message)
         if not self.paused and self._full:
@@ -166,6 +171,8 @@ class WebSocketExchange(Exchange):
             raise ValueError(error)
         self._codec.accept(subprotocol, list(message.get("headers", ())))
         self._state = _OPEN
+        self._answered = True
+        self._service.in_flight -= 1
         self._log("WSCONNECT")
         self._codec.catch_up()
 
@@ -205,6 +212,7 @@ class WebSocketExchange(Exchange):
         if (text is None) == (data is None):
             error = "websocket.send needs either text or bytes"
             raise ValueError(error)
+        self._service.messages += 1
         if text is not None:
             self._codec.send(text.encode("utf-8"), text=True)
         else:
@@ -231,6 +239,8 @@ class WebSocketExchange(Exchange):
 
     def _end(self, status: int, code: int) -> None:
         self._service.websockets -= 1
+        if not self._answered:
+            self._service.in_flight -= 1
         if self._state is _OPEN:
             self._codec.close(code, "")
         elif self._state is _DENYING:

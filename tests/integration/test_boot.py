@@ -60,12 +60,12 @@ def test_a_module_that_is_missing_is_one_line(project: Project, workers: str) ->
 
 @pytest.mark.parametrize("workers", ["1", "4"])
 def test_a_hanging_startup_ends_with_3(project: Project, workers: str) -> None:
-    """A lifespan startup without end is given up after --boot-timeout, and the option is named."""
+    """A lifespan startup without end is given up after --ready-timeout, and the option is named."""
     project.release_hanging()
     begun = time.monotonic()
-    done = _boot(project, "--workers", workers, "--boot-timeout", "2")
+    done = _boot(project, "--workers", workers, "--ready-timeout", "2")
     assert done.returncode == BOOT_FAILED
-    assert "was not ready within 2 s (--boot-timeout)" in done.stderr
+    assert "was not ready within 2 s (--ready-timeout)" in done.stderr
     assert 2 <= time.monotonic() - begun < 15
 
 

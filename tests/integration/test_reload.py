@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture
 def server(project: Project) -> Iterator[Daphne]:
     """Return two workers that serve the project, and do not wait long for one that hangs."""
-    options = ["--workers", "2", "--boot-timeout", "5", "--access-log", "/dev/null"]
+    options = ["--workers", "2", "--ready-timeout", "5", "--access-log", "/dev/null"]
     with Daphne(project.application, *options, *project.arguments) as server:
         yield server
 
@@ -97,19 +97,19 @@ def test_code_that_does_not_import_leaves_the_old_workers(server: Daphne, projec
 
 
 def test_code_that_hangs_leaves_the_old_workers(server: Daphne, project: Project) -> None:
-    """A lifespan startup without end is given up after --boot-timeout, and holds nobody up."""
+    """A lifespan startup without end is given up after --ready-timeout, and holds nobody up."""
     before = server.worker_pids()
     with Load(server.port) as load:
         project.release_hanging()
         said = server.reload()
         load.turn()
         assert "reload failed" in said
-        assert "--boot-timeout" in said
+        assert "--ready-timeout" in said
         server.settle(2)
         assert server.worker_pids() == before
         assert _versions(load) == {"v0"}
         assert len(re.findall(r"gen 2 pid \d+: started", server.log())) == 1
-        assert re.search(r"ERROR .*was not ready within 5 s \(--boot-timeout\)", server.log())
+        assert re.search(r"ERROR .*was not ready within 5 s \(--ready-timeout\)", server.log())
         project.release("v1")
         server.replace_all()
         load.turn()

@@ -10,13 +10,15 @@ import selectors
 import socket
 from typing import TYPE_CHECKING
 
-from daphne_supervisor.master.processes import Child, Death
+from daphne_supervisor.master.model import Exited, Spawned
 from daphne_supervisor.messages import encode
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
+    from daphne_supervisor.master.model import Event
+    from daphne_supervisor.master.zygote import Heritage
     from daphne_supervisor.messages import Report
 
 __all__ = ["Clock", "FakeHands", "FakeSelector"]
@@ -41,56 +43,89 @@ class FakeHands:
         """Begin with nobody; the first pid will be 101, that of slot 1 unless it was refused."""
         self.signals: list[tuple[int, signal.Signals]] = []
         self.forked: list[tuple[int, int]] = []
+        self.kept: list[frozenset[int]] = []
+        self.heritages: list[Heritage] = []
+        self.reopened = 0
+        self.closed = False
         self.refusal: OSError | None = None
-        self._near: dict[int, socket.socket] = {}
+        self._near: dict[int, socket.socket] = {}  # by slot
         self._far: dict[int, socket.socket] = {}
-        self._deaths: list[Death] = []
+        self._news: list[Event] = []
+        self._strangers: dict[int, str] = {}
 
     def __repr__(self) -> str:
         """Tell who lives."""
         return f"<FakeHands {sorted(self._near)}>"
 
-    def spawn(self, slot: int, generation: int) -> Child:
+    def spawn(self, slot: int, generation: int) -> socket.socket:
         """Pretend to fork; raises `refusal` when that is set."""
         if self.refusal is not None:
             raise self.refusal
         self.forked.append((slot, generation))
-        pid = 100 + len(self.forked)
-        self._near[pid], self._far[pid] = socket.socketpair()
-        self._near[pid].setblocking(False)
-        return Child(pid, self._near[pid])
+        self._near[slot], self._far[slot] = socket.socketpair()
+        self._near[slot].setblocking(False)
+        self._news.append(Spawned(slot, 100 + len(self.forked)))
+        return self._near[slot]
 
-    def signal(self, pid: int, number: signal.Signals) -> None:
+    def signal(self, slot: int, number: signal.Signals) -> None:
         """Remember the signal."""
-        self.signals.append((pid, number))
+        self.signals.append((slot, number))
 
-    def reap(self) -> list[Death]:
-        """Return who was made to die."""
-        deaths, self._deaths = self._deaths, []
-        return deaths
+    def news(self) -> list[Event]:
+        """Return who was born, and who was made to die."""
+        news, self._news = self._news, []
+        return news
 
-    def forget(self, pid: int) -> None:
+    def strangers(self) -> dict[int, str]:
+        """Return which other processes were made to die."""
+        strangers, self._strangers = self._strangers, {}
+        return strangers
+
+    def forget(self, slot: int) -> None:
         """Close the master's end."""
-        self._near.pop(pid).close()
+        self._near.pop(slot).close()
 
-    def says(self, pid: int, report: Report | bytes) -> None:
-        """Let a worker send a report, or any bytes."""
-        self._far[pid].sendall(report if isinstance(report, bytes) else encode(report))
+    def keep(self, generations: frozenset[int]) -> None:
+        """Remember which zygotes are kept."""
+        self.kept.append(generations)
 
-    def hangs_up(self, pid: int) -> None:
-        """Close a worker's end of its channel."""
-        self._far.pop(pid).close()
+    def renew(self, heritage: Heritage) -> None:
+        """Remember what later generations are born with."""
+        self.heritages.append(heritage)
 
-    def dies(self, pid: int, how: str, *, hang_up: bool = True) -> None:
-        """Let a worker die; without `hang_up` a grandchild holds its end of the channel."""
-        if hang_up and pid in self._far:
-            self.hangs_up(pid)
-        self._deaths.append(Death(pid, how))
+    def reopen(self) -> None:
+        """Count how often the zygotes were told."""
+        self.reopened += 1
 
     def close(self) -> None:
         """Close what is left."""
+        self.closed = True
         for end in (*self._near.values(), *self._far.values()):
             end.close()
+
+    # -- what the test lets the workers do --
+
+    def says(self, slot: int, report: Report | bytes) -> None:
+        """Let a worker send a report, or any bytes."""
+        self._far[slot].sendall(report if isinstance(report, bytes) else encode(report))
+
+    def hears(self, slot: int) -> bytes:
+        """Return what a worker was told over its channel."""
+        return self._far[slot].recv(4096)
+
+    def hangs_up(self, slot: int) -> None:
+        """Close a worker's end of its channel."""
+        self._far.pop(slot).close()
+
+    def dies(self, slot: int, how: str, *, hang_up: bool = True) -> None:
+        """Let a worker die; without `hang_up` a grandchild holds its end of the channel."""
+        if hang_up and slot in self._far:
+            self.hangs_up(slot)
+        self._news.append(Exited(slot, how))
+
+    def stranger_dies(self, pid: int, how: str) -> None:
+        """Let a process die that was no worker."""
+        self._strangers[pid] = how
 
 
 class FakeSelector(selectors.DefaultSelector):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
-__all__ = ["tool"]
+__all__ = ["tool", "unavailable"]
 
 _ADMIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -24,7 +25,11 @@ def tool(name: str, package: str) -> str:
     path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *_ADMIN]))
     if path is not None:
         return path
-    message = f"{name} is missing: install the package {package}"
+    unavailable(f"{name} is missing: install the package {package}")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test because of what this machine lacks; fail it when it says `CI=true`."""
     if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+        pytest.fail(reason)
+    pytest.skip(reason)

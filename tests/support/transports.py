@@ -15,6 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from daphne_supervisor.config import Config
+from daphne_supervisor.scoreboard import Scoreboard
 from daphne_supervisor.worker.connection import Connection
 from daphne_supervisor.worker.head import Head, admit
 from daphne_supervisor.worker.service import Service
@@ -149,7 +150,9 @@ def service(
     """Return the service of `application` on the running loop; `sections` are of the `Config`."""
     config = Config(application="tests:application", **sections)
     loop = asyncio.get_running_loop()
-    _kept.append(Service(config, application, log, loop))  # type: ignore[arg-type]
+    _kept.append(
+        Service(config, application, log, loop, scoreboard=Scoreboard(), slot=1)  # type: ignore[arg-type]
+    )
     return _kept[-1]
 
 
@@ -225,6 +228,7 @@ class Line:
     ) -> None:
         """Connect to `served` from the address `peer`."""
         self.transport = transport or Transport(peer)
+        served.share.enter()
         self.connection = Connection(served, secure=secure)
         self.connection.makeConnection(self.transport)  # type: ignore[no-untyped-call]
 
@@ -291,7 +295,7 @@ class Port:
         self.sent = b""
         self.end = ""
         """The first of "close", "abort" and "shut" that was asked for."""
-        self.draining = False
+        self.lingering = self.draining = self.closing_websockets = False
         self.congested = False
 
     def write(self, data: bytes) -> None:

@@ -57,7 +57,7 @@ class FakePort:
         self.sent = bytearray()
         self.writes: list[bytes] = []
         self.time = 1000.0
-        self.draining = False
+        self.lingering = self.draining = self.closing_websockets = False
         self.congested = False
         self.reading = True
         self.ends: list[str] = []  # in order: shut, close, abort
@@ -173,6 +173,7 @@ class FakeHandler:
         self.upgrades: list[tuple[Head, bytes]] = []
         self.refusals: list[Refused] = []
         self.failure: Exception | None = None
+        self.overloaded: Refused | None = None
 
     def begin(self, head: Head, stream: int) -> FakeRequest:
         """Return an exchange."""
@@ -181,6 +182,10 @@ class FakeHandler:
         request = FakeRequest(head, stream)
         self.requests.append(request)
         return request
+
+    def overload(self) -> Refused | None:
+        """Return what the test has set."""
+        return self.overloaded
 
     def upgrade(self, head: Head, rest: bytes) -> None:
         """Remember the handshake."""

@@ -14,15 +14,23 @@ from typing import TYPE_CHECKING
 from daphne_supervisor.master.model import (
     Abort,
     CloseListeners,
+    Dismiss,
     Drain,
+    Dump,
     Exited,
     Garbled,
     Halt,
+    HandOver,
     Kill,
+    Launch,
+    Linger,
     Quit,
     Reported,
     Spawn,
     Spawned,
+    SuccessorExited,
+    SuccessorReady,
+    TakeBack,
 )
 from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready
 
@@ -31,17 +39,21 @@ if TYPE_CHECKING:
     from daphne_supervisor.master.supervisor import Supervisor
     from daphne_supervisor.messages import Report
 
-__all__ = ["Process", "Temper", "World"]
+__all__ = ["Process", "Successor", "Temper", "World"]
 
 BEAT = 5.0
 """Seconds between heartbeats."""
+
+SLOW_BOOT = 15.0
+SLOW_DRAIN = 10.0
+"""Seconds that a slow process takes: long, and still within every patience that tests set."""
 
 
 class Temper(enum.Enum):
     """What a process that is forked now will do."""
 
     GOOD = "boots, serves, leaves when asked"
-    SLOW = "as GOOD, but takes half of its time for everything"
+    SLOW = "as GOOD, but takes its time for everything"
     BROKEN = "reports that it cannot boot, and leaves"
     DYING = "dies before it is ready"
     HANGING = "never gets ready"
@@ -64,6 +76,7 @@ class Process:
     ready: bool = False
     blocked: bool = False
     told: bool = False
+    lingering: bool = False
 
     @property
     def healthy(self) -> bool:
@@ -76,6 +89,20 @@ class Process:
         return min(self.boots_at, self.dies_at, self.beats_at)
 
 
+@dataclass
+class Successor:
+    """A pretended new master. Times are of the world's clock; infinity means never."""
+
+    ready_at: float
+    dies_at: float = math.inf
+    how: str = "exit code 0"
+
+    @property
+    def next_time(self) -> float:
+        """When it will do something by itself."""
+        return min(self.ready_at, self.dies_at)
+
+
 class World:
     """Plays the system and the workers for one supervisor."""
 
@@ -85,7 +112,9 @@ class World:
         self.now = 1000.0
         self.temper = Temper.GOOD
         self.processes: dict[int, Process] = {}  # by slot
-        self.listening = True
+        self.upgrade = Temper.GOOD
+        self.successor: Successor | None = None
+        self.listening = self.main = True
         self.halt: Halt | None = None
         self.history: list[Action] = []
         self._events: list[Event] = []
@@ -104,6 +133,11 @@ class World:
         del self.processes[process.slot]
         self.post(Exited(process.slot, how))
 
+    def successor_ends(self, how: str) -> None:
+        """Let the new master die."""
+        self.successor = None
+        self.post(SuccessorExited(how))
+
     def turn(self) -> list[Action]:
         """Give all that waits to one step, and perform what it returns."""
         events, self._events = self._events, []
@@ -116,7 +150,7 @@ class World:
     def pause(self, seconds: float) -> None:
         """Let time pass for everybody while the master takes no step."""
         until = self.now + seconds
-        while (soon := min((p.next_time for p in self.processes.values()), default=until)) < until:
+        while (soon := min([*self._times(), until])) < until:
             self.now = max(self.now, soon)
             self._play()
         self.now = until
@@ -135,8 +169,11 @@ class World:
 
     def _soon(self) -> float:
         deadline = self.supervisor.deadline()
+        return min([*self._times(), math.inf if deadline is None else deadline])
+
+    def _times(self) -> list[float]:
         times = [process.next_time for process in self.processes.values()]
-        return min([*times, math.inf if deadline is None else deadline])
+        return times if self.successor is None else [*times, self.successor.next_time]
 
     def _play(self) -> None:
         """Let every process do what it does at this time."""
@@ -148,6 +185,11 @@ class World:
             elif process.beats_at <= self.now:
                 process.beats_at = self.now + BEAT
                 self.says(process, Heartbeat(requests=1))
+        if self.successor is not None and self.successor.dies_at <= self.now:
+            self.successor_ends(self.successor.how)
+        elif self.successor is not None and self.successor.ready_at <= self.now:
+            self.successor.ready_at = math.inf
+            self.post(SuccessorReady())
 
     def _boot(self, process: Process) -> None:
         process.boots_at = math.inf
@@ -168,10 +210,13 @@ class World:
         match action:
             case Spawn(name):
                 self._spawn(name.slot, name.generation)
+            case Linger(name):
+                self.processes[name.slot].lingering = True
             case Drain(name) | Quit(name):
                 self._ask(self.processes[name.slot], urgent=isinstance(action, Quit))
-            case Abort(name):
+            case Dump(name) | Abort(name):
                 process = self.processes[name.slot]
+                # Who has a blocked loop still has a thread that dumps; who is stubborn has neither.
                 if process.temper is not Temper.STUBBORN:
                     self.ends(process, "signal SIGABRT")
             case Kill(name):
@@ -181,12 +226,25 @@ class World:
             case Halt():
                 self.halt = action
             case _:
-                pass
+                self._succeed(action)
+
+    def _succeed(self, action: Action) -> None:
+        """Play the new master."""
+        match action:
+            case Launch():
+                self.successor = Successor(self.now + 0.5)
+                if self.upgrade is not Temper.GOOD:
+                    self.successor.ready_at = math.inf
+                if self.upgrade is Temper.BROKEN:
+                    self.successor.dies_at, self.successor.how = self.now + 0.5, "exit code 3"
+            case Dismiss() if self.successor is not None:
+                self.successor.dies_at = min(self.successor.dies_at, self.now + 0.3)
+            case HandOver() | TakeBack():
+                self.main = isinstance(action, TakeBack)
 
     def _spawn(self, slot: int, generation: int) -> None:
         self._last_pid += 1
-        patience = self.supervisor._patience
-        boot = {Temper.HANGING: math.inf, Temper.SLOW: patience.boot / 2}.get(self.temper, 0.2)
+        boot = {Temper.HANGING: math.inf, Temper.SLOW: SLOW_BOOT}.get(self.temper, 0.2)
         process = Process(self._last_pid, slot, generation, self.temper, self.now + boot)
         self.processes[slot] = process
         self.post(Spawned(slot, process.pid))
@@ -202,5 +260,4 @@ class World:
             process.told = True
             self.says(process, Draining("asked to"))
         slow = process.temper is Temper.SLOW and not urgent
-        patience = self.supervisor._patience
-        process.dies_at = min(process.dies_at, self.now + (patience.graceful / 2 if slow else 0.1))
+        process.dies_at = min(process.dies_at, self.now + (SLOW_DRAIN if slow else 0.1))

@@ -38,7 +38,7 @@ OURS = {
     "--workers": 1,
     "--threads": 8,
     "--graceful-timeout": 25,
-    "--boot-timeout": 60,
+    "--ready-timeout": 60,
     "--worker-timeout": 30,
     "--keep-alive": 75,
     "--backlog": 2048,
@@ -46,6 +46,36 @@ OURS = {
     "--pid-file": None,
     "--chdir": "",
     "--app-dir": ".",
+    "--config": None,
+    "--env-file": None,
+    "--log-config": None,
+    "--status-file": None,
+    "--hooks": None,
+    "--preload": False,
+    "--reload-surge": 1,
+    "--user": None,
+    "--group": None,
+    "--umask": None,
+    "--uds-mode": 0o666,
+    "--uds-group": None,
+    "--max-requests": 0,
+    "--max-lifetime": 0,
+    "--max-memory": None,
+    "--recycle-jitter": 10,
+    "--min-lifetime": 60,
+    "--shutdown-delay": 0,
+    "--ws-drain": "close",
+    "--ws-drain-time": 10,
+    "--disconnect-delay": None,
+    "--head-timeout": 30,
+    "--write-timeout": 60,
+    "--max-request-line": 8192,
+    "--max-header-count": 128,
+    "--max-header-size": 65536,
+    "--max-body-size": 0,
+    "--max-connections": 0,
+    "--max-inflight": 0,
+    "--websocket-max-queue": 32,
 }
 SHORT = {
     "-b": "--bind",
@@ -70,6 +100,7 @@ def test_every_option_of_daphne_is_there_with_its_default() -> None:
     defaults = {each.name: default for each, default in described()}
     assert {name: defaults[name] for name in DAPHNE} == DAPHNE
     assert {name: defaults[name] for name in OURS} == OURS
+    assert defaults.keys() == {"APPLICATION", *DAPHNE, *OURS}, "an option without a test"
 
 
 def test_short_flags_are_daphnes_and_one_more() -> None:
@@ -107,7 +138,7 @@ def test_every_default_is_what_its_own_parser_could_give() -> None:
     """A default written out on the command line changes nothing."""
     for each, default in described():
         if isinstance(default, str | int | float) and not each.switch and default != "":
-            assert each.parse(str(default)) == default, each.name
+            assert each.parse(each.standard or str(default)) == default, each.name
 
 
 def test_a_configuration_does_not_change() -> None:

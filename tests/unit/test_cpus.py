@@ -7,23 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daphne_supervisor import cpus
+from tests.support.machine import machine
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def machine(root: Path, groups: str, **files: str) -> str:
-    """Write /proc/self/cgroup and files below /sys/fs/cgroup; return the root of that machine.
-
-    In the names of files `__` stands for a slash and `_DOT_` for a dot.
-    """
-    (root / "proc/self").mkdir(parents=True)
-    (root / "proc/self/cgroup").write_text(groups)
-    for name, text in files.items():
-        path = root / "sys/fs/cgroup" / name.replace("__", "/").replace("_DOT_", ".")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return str(root)
 
 
 def test_this_process_may_run_somewhere() -> None:
@@ -52,7 +39,7 @@ def test_a_quota_of_version_two_binds(
     tmp_path: Path, quota: str, expected: tuple[int, str]
 ) -> None:
     """The quota counts rounded down, and at least one worker starts."""
-    root = machine(tmp_path, "0::/\n", cpu_DOT_max=quota)
+    root = machine(tmp_path, "0::/\n", {"cpu.max": quota})
     assert cpus.count(8, root) == expected
 
 
@@ -61,8 +48,7 @@ def test_the_tightest_group_above_binds(tmp_path: Path) -> None:
     root = machine(
         tmp_path,
         "0::/pod/container\n",
-        pod__cpu_DOT_max="150000 100000",
-        pod__container__cpu_DOT_max="max 100000",
+        {"pod/cpu.max": "150000 100000", "pod/container/cpu.max": "max 100000"},
     )
     assert cpus.count(8, root)[0] == 1
 
@@ -73,11 +59,11 @@ def test_a_quota_of_version_one_binds(tmp_path: Path, mount: str) -> None:
     root = machine(
         tmp_path,
         "9:name=systemd:/x\n4:cpu,cpuacct:/docker/abc\n1:memory:/x\n",
-        **{
-            f"{mount}__cpu.cfs_quota_us": "300000\n",
-            f"{mount}__cpu.cfs_period_us": "100000\n",
-            f"{mount}__docker__abc__cpu.cfs_quota_us": "-1\n",
-            f"{mount}__docker__abc__cpu.cfs_period_us": "100000\n",
+        {
+            f"{mount}/cpu.cfs_quota_us": "300000\n",
+            f"{mount}/cpu.cfs_period_us": "100000\n",
+            f"{mount}/docker/abc/cpu.cfs_quota_us": "-1\n",
+            f"{mount}/docker/abc/cpu.cfs_period_us": "100000\n",
         },
     )
     assert cpus.count(8, root) == (3, "8 by CPU affinity, 3 by cgroup quota")
@@ -85,7 +71,7 @@ def test_a_quota_of_version_one_binds(tmp_path: Path, mount: str) -> None:
 
 def test_a_hybrid_machine_is_understood(tmp_path: Path) -> None:
     """Version two is found where it stands beside version one."""
-    root = machine(tmp_path, "0::/\n", unified__cpu_DOT_max="200000 100000")
+    root = machine(tmp_path, "0::/\n", {"unified/cpu.max": "200000 100000"})
     assert cpus.count(8, root)[0] == 2
 
 

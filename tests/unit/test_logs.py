@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daphne_supervisor import log_setup
 from daphne_supervisor.config import Log
-from daphne_supervisor.errors import BootError
-from daphne_supervisor.logs import AccessLog, _printable, access_log_path, configure
+from daphne_supervisor.errors import BootError, UsageError
+from daphne_supervisor.logs import AccessLog, _printable, access_log_path, check, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NOON = time.mktime((2024, 5, 6, 12, 0, 0, 0, 0, -1))
@@ -62,11 +63,9 @@ def access_log(file: Path, clock: Clock) -> Iterator[AccessLog]:
 
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
-    """Return a logger of our own, and take away what was put on it."""
-    logger = logging.getLogger("tests.logs")
-    yield logger
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
+    """Return a logger of our own, and leave logging as it was."""
+    yield logging.getLogger("tests.logs")
+    log_setup.undo()
 
 
 @pytest.mark.parametrize(
@@ -88,17 +87,73 @@ def test_the_log_goes_to_standard_error_in_the_format_asked_for(
     assert capsys.readouterr() == ("", "INFO <ready>\n")
 
 
+@pytest.mark.usefixtures("logger")
 def test_without_a_logger_the_root_is_set_up(capsys: pytest.CaptureFixture[str]) -> None:
     """Every library's words are seen."""
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    try:
-        configure(Log(log_fmt="%(message)s"))
-        logging.getLogger("somebody.elses").info("hello")
-    finally:
-        root.handlers[:] = before
-        root.setLevel(level)
+    configure(Log(log_fmt="%(message)s"))
+    logging.getLogger("somebody.elses").info("hello")
     assert capsys.readouterr().err == "hello\n"
+
+
+def test_told_again_it_no_longer_logs_as_before(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reload that changes the format changes it, and no line is written twice."""
+    configure(Log(log_fmt="old %(message)s", verbosity=2), logger)
+    configure(Log(log_fmt="new %(message)s"), logger)
+    logger.info("ready")
+    logger.debug("details")
+    assert capsys.readouterr().err == "new ready\n"
+
+
+def log_config(path: Path, **handler: str) -> Log:
+    """Write a file for --log-config with one handler, and return the options that name it."""
+    lines = "".join(f'{name} = "{value}"\n' for name, value in handler.items())
+    path.write_text(f"version = 1\n[root]\nlevel = 'INFO'\nhandlers = ['h']\n[handlers.h]\n{lines}")
+    return Log(log_config=str(path), log_fmt="ours %(message)s")
+
+
+def test_a_file_takes_the_place_of_our_own_set_up(
+    logger: logging.Logger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its handlers get what ours would have got, and nothing is left of ours; then back again."""
+    configure(Log(log_fmt="before %(message)s"))
+    handler = {"class": "logging.FileHandler", "filename": f"{tmp_path}/log"}
+    configure(log_config(tmp_path / "d.toml", **handler))
+    logger.info("ready")
+    assert (tmp_path / "log").read_text() == "ready\n"
+    assert capsys.readouterr().err == ""
+    configure(Log(log_fmt="after %(message)s"))
+    logger.info("ready")
+    assert (tmp_path / "log").read_text() == "ready\n"
+    assert capsys.readouterr().err == "after ready\n"
+
+
+@pytest.mark.parametrize("change", [check, configure])
+def test_a_bad_file_leaves_the_log_as_it_was(
+    logger: logging.Logger,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Log], None],
+) -> None:
+    """A reload with a mistake in it is refused, and the log that says so goes where it went."""
+    configure(Log(log_fmt="ours %(message)s"))
+    bad = log_config(tmp_path / "d.toml", **{"class": "logging.FileHandler", "filename": "/none/x"})
+    with pytest.raises(UsageError, match=r"^--log-config .*d\.toml: Unable to .*/none/x"):
+        change(bad)
+    logger.info("refused")
+    assert capsys.readouterr().err == "ours refused\n"
+
+
+def test_a_file_can_be_tried(
+    logger: logging.Logger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A good one passes, and so does none; the log goes on as it was."""
+    configure(Log(log_fmt="ours %(message)s"))
+    check(log_config(tmp_path / "d.toml", **{"class": "logging.NullHandler"}))
+    check(Log())
+    logger.info("still")
+    assert capsys.readouterr().err == "ours still\n"
 
 
 @pytest.mark.parametrize(

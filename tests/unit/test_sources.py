@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daphne_supervisor.config import Config
+from daphne_supervisor.config import SECTIONS, Bind, Config, Log, Process, Recycling
 from daphne_supervisor.errors import UsageError
-from daphne_supervisor.sources import configuration, every_option, unknown_variables
+from daphne_supervisor.sources import (
+    _UNCHANGEABLE,
+    Recipe,
+    doubts,
+    every_option,
+    keep,
+    unchangeable,
+    unknown_variables,
+)
+from daphne_supervisor.values import Memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +34,7 @@ def read(
     flags: dict[str, tuple[str, ...]] | None = None, environ: dict[str, str] | None = None
 ) -> Config:
     """Return the configuration for flags and variables, with an application given."""
-    return configuration({**APPLICATION, **(flags or {})}, environ or {}, count)
+    return Recipe({**APPLICATION, **(flags or {})}, environ or {}, count).read()
 
 
 def complaint(
@@ -52,7 +61,7 @@ def test_nothing_given_is_every_default() -> None:
 def test_without_an_application_there_is_nothing_to_serve() -> None:
     """The line says what is missing and how it is written."""
     with pytest.raises(UsageError, match=r"^APPLICATION is missing"):
-        configuration({}, {}, count)
+        Recipe({}, {}, count).read()
 
 
 def test_nearer_sources_win(tmp_path: Path) -> None:
@@ -178,7 +187,7 @@ def test_a_file_has_the_long_names_as_keys(tmp_path: Path) -> None:
         endpoint = ["tcp:1", "tcp:2"]
         forwarded-allow-ips = "10.0.0.1, unix"
     """
-    config = configuration(toml(path, text), {}, count)
+    config = Recipe(toml(path, text), {}, count).read()
     assert config.application == "c:d"
     assert config.bind.port == 9000
     assert config.http.keep_alive == 7.5
@@ -196,56 +205,215 @@ def test_a_variable_can_name_the_file(tmp_path: Path) -> None:
     assert read({}, {"DAPHNE_SUPERVISOR_CONFIG": path}).bind.port == 1
 
 
-def test_in_a_project_file_there_is_a_table_for_us(tmp_path: Path) -> None:
-    """Other tools' tables in pyproject.toml are none of our business."""
-    text = "[project]\nname = 'x'\n[tool.daphne-supervisor]\nport = 1"
-    assert read(toml(tmp_path / "pyproject.toml", text)).bind.port == 1
-
-
-@pytest.mark.parametrize("text", ["[tool.other]", "tool = 3", "", "tool.daphne-supervisor = 1"])
-def test_a_project_file_without_our_table_is_a_mistake(tmp_path: Path, text: str) -> None:
-    """Who names a file means that something is in it."""
-    file = toml(tmp_path / "pyproject.toml", text)
-    assert complaint(file) == (
-        f"--config {tmp_path}/pyproject.toml: has no table [tool.daphne-supervisor]"
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("port = 'x'", "port: 'x' is not a port number (0 to 65535)"),
-        ("port = 1.0", "port: '1.0' is not a port number (0 to 65535)"),
-        ("port = true", "port: must be a string or a number"),
-        ("port = [1]", "port: must be a string or a number"),
-        ("port = 2020-02-02", "port: must be a string or a number"),
-        ("proxy-headers = 'yes'", "proxy-headers: must be true or false"),
-        ("endpoint = [1]", "endpoint: must be a string or a list of strings"),
-        ("endpoint = false", "endpoint: must be a string or a list of strings"),
-        ("prot = 1", "prot: no such option"),
-        ("config = 'other.toml'", "config: no such option"),
-        ("[http]\nkeep-alive = 1", "http: no such option"),
-        ("proxy-headers-host = 'X'", "proxy-headers-host: needs --proxy-headers as well"),
+        ("port = 'x'", ":1: port: 'x' is not a port number (0 to 65535)"),
+        ("\nport = 1.0", ":2: port: '1.0' is not a port number (0 to 65535)"),
+        ("config = 'other.toml'", ":1: config: no such option"),
+        ("proxy-headers-host = 'X'", ":1: proxy-headers-host: needs --proxy-headers as well"),
     ],
 )
-def test_a_mistake_in_a_file_names_file_and_key(tmp_path: Path, text: str, line: str) -> None:
+def test_a_mistake_in_a_file_names_file_line_and_key(tmp_path: Path, text: str, line: str) -> None:
     """One finds the place without searching."""
-    assert complaint(toml(tmp_path / "d.toml", text)) == f"{tmp_path}/d.toml: {line}"
+    assert complaint(toml(tmp_path / "d.toml", text)) == f"{tmp_path}/d.toml{line}"
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["config", "env-file"])
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     """The flag or the variable that named it stands before it."""
-    path = str(tmp_path / "none.toml")
-    for line, name in (
-        (complaint({"config": (path,)}), "--config"),
-        (complaint({}, {"DAPHNE_SUPERVISOR_CONFIG": path}), "DAPHNE_SUPERVISOR_CONFIG"),
+    path = f"{tmp_path}/none"
+    variable = f"DAPHNE_SUPERVISOR_{name.upper().replace('-', '_')}"
+    for line, origin in (
+        (complaint({name: (path,)}), f"--{name}"),
+        (complaint({}, {variable: path}), variable),
     ):
-        assert line == f"{name} {path}: cannot be read: No such file or directory"
+        assert line == f"{origin} {path}: cannot be read: No such file or directory"
 
 
-@pytest.mark.parametrize("content", [b"port =", b"\xff"])
-def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
-    """The parser's own words say where it stumbled."""
+@pytest.mark.parametrize("name", ["config", "env-file", "chdir"])
+def test_a_file_without_a_name_is_a_mistake(name: str) -> None:
+    """What names nothing is refused before anything is opened."""
+    assert complaint({"config": ("x",), name: ("",)}) == f"--{name}: '' is not a path"
+
+
+def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
+    """A recipe gives what the files say today, and a mistake in them breaks no later reading."""
     path = tmp_path / "d.toml"
-    path.write_bytes(content)
-    assert complaint({"config": (str(path),)}).startswith(f"--config {path}: is no TOML: ")
+    recipe = Recipe({**APPLICATION, **toml(path, "port = 1")}, {}, count)
+    assert recipe.read().bind.port == 1
+    path.write_text("port = ?")
+    with pytest.raises(UsageError, match="is no TOML"):
+        recipe.read()
+    path.write_text("port = 2")
+    assert recipe.read().bind.port == 2
+
+
+# The environment file
+
+
+def env(path: Path, text: str) -> dict[str, tuple[str, ...]]:
+    """Write an environment file and return the flag that names it."""
+    path.write_text(text)
+    return {"env-file": (str(path),)}
+
+
+def test_an_environment_file_is_for_the_application_and_for_us(tmp_path: Path) -> None:
+    """The application gets its variables; those of ours count as if they were set."""
+    config = read(env(tmp_path / "env", "SECRET=x y\nDAPHNE_SUPERVISOR_PORT=1\nASGI_THREADS=3"))
+    assert dict(config.app.environment) == {
+        "SECRET": "x y",
+        "DAPHNE_SUPERVISOR_PORT": "1",
+        "ASGI_THREADS": "3",
+    }
+    assert config.bind.port == 1
+    assert config.process.threads == 3
+    assert "x y" not in repr(config), "it may be logged"
+
+
+def test_the_process_s_own_environment_wins(tmp_path: Path) -> None:
+    """One variable can be overruled without writing a file; set to nothing it is set."""
+    file = env(tmp_path / "env", "A=file\nB=file\nDAPHNE_SUPERVISOR_PORT=1\nWEB_CONCURRENCY=3")
+    environ = {"A": "own", "B": "", "DAPHNE_SUPERVISOR_PORT": "2", "WEB_CONCURRENCY": "5"}
+    config = read(file, environ)
+    assert config.app.environment == ()
+    assert config.bind.port == 2
+    assert config.process.workers == 5
+
+
+def test_where_the_own_environment_says_nothing_the_file_counts(tmp_path: Path) -> None:
+    """A variable that is set to nothing is no value for an option."""
+    file = env(tmp_path / "env", "DAPHNE_SUPERVISOR_PORT=1")
+    assert read(file, {"DAPHNE_SUPERVISOR_PORT": ""}).bind.port == 1
+
+
+def test_the_environment_file_wins_over_the_configuration_file(tmp_path: Path) -> None:
+    """It is the environment, wherever it was read."""
+    files = toml(tmp_path / "d.toml", "port = 1\nthreads = 2\nworkers = 4")
+    files |= env(tmp_path / "env", "DAPHNE_SUPERVISOR_PORT=3\nWEB_CONCURRENCY=5")
+    config = read(files)
+    assert (config.bind.port, config.process.threads, config.process.workers) == (3, 2, 4)
+    assert read({**files, "port": ("4",)}).bind.port == 4
+
+
+def test_an_environment_file_can_name_the_configuration_file(tmp_path: Path) -> None:
+    """Both orders work: here the environment is known first."""
+    (path,) = toml(tmp_path / "d.toml", "port = 1")["config"]
+    assert read(env(tmp_path / "env", f"DAPHNE_SUPERVISOR_CONFIG={path}")).bind.port == 1
+
+
+def test_a_configuration_file_can_name_the_environment_file(tmp_path: Path) -> None:
+    """Then the environment still wins over the file that named it."""
+    env(tmp_path / "env", "A=1\nDAPHNE_SUPERVISOR_PORT=2\nDAPHNE_SUPERVISOR_CONFIG=/none")
+    text = f"env-file = '{tmp_path}/env'\nport = 1"
+    config = read(toml(tmp_path / "d.toml", text))
+    assert dict(config.app.environment)["A"] == "1"
+    assert config.bind.port == 2
+    assert config.app.env_file == f"{tmp_path}/env"
+    assert config.app.config_file == f"{tmp_path}/d.toml"
+
+
+def test_an_environment_file_that_names_itself_is_read_once(tmp_path: Path) -> None:
+    """A service manager may have read the same file; what has led to it is what counts."""
+    file = env(tmp_path / "env", "DAPHNE_SUPERVISOR_ENV_FILE=/none\nA=1")
+    config = read(file)
+    assert config.app.environment == (("A", "1"),)
+    assert config.app.env_file == f"{tmp_path}/env"
+
+
+def test_a_mistake_in_an_environment_file_names_file_line_and_variable(tmp_path: Path) -> None:
+    """One finds the place without searching."""
+    assert complaint(env(tmp_path / "env", "\nDAPHNE_SUPERVISOR_PORT=x")) == (
+        f"{tmp_path}/env:2: DAPHNE_SUPERVISOR_PORT: 'x' is not a port number (0 to 65535)"
+    )
+    assert (
+        complaint(env(tmp_path / "env", "X")) == f"{tmp_path}/env:1: is not of the form NAME=value"
+    )
+
+
+# Where paths count from
+
+
+def placed(directory: Path, **flags: str) -> Config:
+    """Return the configuration for a process that was started in `directory`."""
+    texts = {name.replace("_", "-"): (text,) for name, text in flags.items()}
+    return Recipe({**APPLICATION, **texts}, {}, count, str(directory)).read()
+
+
+def test_relative_paths_count_from_the_directory_of_the_start(tmp_path: Path) -> None:
+    """By its name, whose links lead to a new release after a deploy."""
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+        toml(tmp_path / release / "d.toml", f"server-name = '{release}'\nlog-config = 'log.ini'")
+        env(tmp_path / release / "env", f"RELEASE={release}")
+    current = tmp_path / "current"
+    for release in ("one", "two"):
+        current.unlink(missing_ok=True)
+        current.symlink_to(release)
+        config = placed(current, config="d.toml", env_file="env")
+        assert config.http.server_name == release
+        assert config.app.environment == (("RELEASE", release),)
+        assert config.app.chdir == str(current)
+        assert config.log == Log(log_config=f"{current}/log.ini")
+
+
+def test_relative_paths_count_from_chdir(tmp_path: Path) -> None:
+    """Whether a flag or a file says where; a file that says so is itself found without it."""
+    (tmp_path / "app").mkdir()
+    env(tmp_path / "app/env", "A=1")
+    toml(tmp_path / "app/d.toml", "env-file = 'env'")
+    toml(tmp_path / "up.toml", "chdir = 'app'\nenv-file = 'env'\nlog-config = 'log.ini'")
+    for config in (
+        placed(tmp_path, chdir="app", config="d.toml"),
+        placed(tmp_path, chdir=f"{tmp_path}/app", env_file="env"),
+        placed(tmp_path, config="up.toml"),
+    ):
+        assert config.app.environment == (("A", "1"),)
+        assert config.app.chdir == f"{tmp_path}/app"
+    assert config.log.log_config == f"{tmp_path}/app/log.ini"
+
+
+# What does not go together, and what does not change
+
+
+@pytest.mark.parametrize(
+    ("max_memory", "limit"),
+    [(None, 100), (Memory(50), None), (Memory(50), 100), (Memory(percent=90), 100)],
+)
+def test_limits_that_fit_raise_no_doubts(max_memory: Memory | None, limit: int | None) -> None:
+    """A percentage is of what there is, so it always fits."""
+    config = Config(
+        application="a:b", process=Process(workers=2), recycling=Recycling(max_memory=max_memory)
+    )
+    assert doubts(config, limit) == []
+
+
+def test_workers_that_may_use_more_than_the_cgroup_grants_are_doubted() -> None:
+    """The kernel would kill before we recycle; the line has the option and the figures."""
+    config = Config(
+        application="a:b", process=Process(workers=2), recycling=Recycling(max_memory=Memory(51))
+    )
+    [doubt] = doubts(config, 100)
+    assert doubt == (
+        "--max-memory 51: for 2 workers that is 102 bytes, and the cgroup grants 100: the kernel"
+        " may kill a worker before it is recycled"
+    )
+
+
+def test_what_only_a_restart_can_change_is_named_and_kept() -> None:
+    """The rest of the new configuration holds."""
+    old = Config(application="a:b", bind=Bind(port=1), process=Process(workers=1, user="a"))
+    new = Config(application="c:d", bind=Bind(port=2), process=Process(workers=2, user="b"))
+    assert unchangeable(old, new) == ["--port", "--user"]
+    assert keep(old, new) == Config(
+        application="c:d", bind=Bind(port=1), process=Process(workers=2, user="a")
+    )
+    assert unchangeable(old, old) == []
+    assert keep(old, old) == old
+
+
+def test_options_that_need_a_restart_exist() -> None:
+    """The list cannot name a field that is gone."""
+    defaults = {name: section() for name, _, section in SECTIONS}
+    for section, names in _UNCHANGEABLE.items():
+        assert all(hasattr(defaults[section], name) for name in names)

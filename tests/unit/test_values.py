@@ -13,7 +13,9 @@ from daphne_supervisor import values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PARSERS = [getattr(values, name) for name in values.__all__ if callable(getattr(values, name))]
+NO_MEMORY = "is not an amount of memory above 0 (as in 400M, 1.5G or 80%)"
+EXPORTED = [getattr(values, name) for name in values.__all__]
+PARSERS = [each for each in EXPORTED if callable(each) and not isinstance(each, type)]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,23 @@ PARSERS = [getattr(values, name) for name in values.__all__ if callable(getattr(
         (values.seconds_or_none, "30", 30.0),
         (values.seconds_or_negative, "-1", -1.0),
         (values.positive_seconds, "0.1", 0.1),
+        (values.percentage, "0", 0.0),
+        (values.percentage, " 12.5% ", 12.5),
+        (values.percentage, "100", 100.0),
+        (values.mode, "0660", 0o660),
+        (values.mode, "0", 0),
+        (values.mode, "777", 0o777),
+        (values.memory, "300000000", values.Memory(300_000_000)),
+        (values.memory, "1", values.Memory(1)),
+        (values.memory, "1k", values.Memory(1024)),
+        (values.memory, " 400 M ", values.Memory(400 * 2**20)),
+        (values.memory, "400MB", values.Memory(400 * 2**20)),
+        (values.memory, "1.5GiB", values.Memory(3 * 2**29)),
+        (values.memory, "80%", values.Memory(percent=80.0)),
+        (values.websocket_drain, "close", "close"),
+        (values.websocket_drain, "wait", "wait"),
+        (values.module, "hooks", "hooks"),
+        (values.module, "project.hooks", "project.hooks"),
         (values.mark, "Yes", True),
         (values.mark, "0", False),
         (values.text, "", ""),
@@ -77,6 +96,24 @@ def test_what_is_meant_is_understood(
         (values.seconds, "nan", "'nan' is not a number of seconds (0 or more)"),
         (values.seconds, "soon", "'soon' is not a number of seconds (0 or more)"),
         (values.positive_seconds, "0", "'0' is not a number of seconds above 0"),
+        (values.percentage, "101", "'101' is not a percentage (0 to 100)"),
+        (values.percentage, "-1%", "'-1%' is not a percentage (0 to 100)"),
+        (values.percentage, "%", "'%' is not a percentage (0 to 100)"),
+        (values.mode, "", "'' is not an octal file mode (0 to 777)"),
+        (values.mode, "1777", "'1777' is not an octal file mode (0 to 777)"),
+        (values.mode, "0o660", "'0o660' is not an octal file mode (0 to 777)"),
+        (values.mode, "8", "'8' is not an octal file mode (0 to 777)"),
+        (values.memory, "", f"'' {NO_MEMORY}"),
+        (values.memory, "M", f"'M' {NO_MEMORY}"),
+        (values.memory, "0", f"'0' {NO_MEMORY}"),
+        (values.memory, "0.5", f"'0.5' {NO_MEMORY}"),
+        (values.memory, "0%", f"'0%' {NO_MEMORY}"),
+        (values.memory, "4T", f"'4T' {NO_MEMORY}"),
+        (values.memory, "1e308G", f"'1e308G' {NO_MEMORY}"),
+        (values.memory, "120%", "'120%' is not a percentage (0 to 100)"),
+        (values.websocket_drain, "Wait", "'Wait' is not close or wait"),
+        (values.module, "a.b:c", "'a.b:c' is not the name of a Python module"),
+        (values.module, "hooks.", "'hooks.' is not the name of a Python module"),
         (values.mark, "2", "'2' is not yes or no (1, true, yes, on; 0, false, no, off)"),
         (values.path, "", "'' is not a path"),
         (values.path, "a\0b", "'a\\x00b' is not a path"),
@@ -107,6 +144,12 @@ def test_a_mistake_is_said_in_one_sentence(
     with pytest.raises(ValueError, match="is not") as caught:
         parse(text)
     assert str(caught.value) == complaint
+
+
+@pytest.mark.parametrize("text", ["80%", "12.5%", "400"])
+def test_an_amount_of_memory_can_be_written_back(text: str) -> None:
+    """In a message it stands as it may be given."""
+    assert str(values.memory(text)) == text
 
 
 @pytest.mark.parametrize("text", ["%(nothing)s", "%(message)", "%(message)d", "no field"])

@@ -1,20 +1,23 @@
-"""Service manager, pid file, process title."""
+"""Service manager and process title."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
-import stat
-import subprocess
-import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 import setproctitle
 
-from daphne_supervisor.errors import BootError
-from daphne_supervisor.master.announce import Notifier, PidFile, _alive, message, set_title
+from daphne_supervisor.master.announce import (
+    Notifier,
+    message,
+    set_title,
+    watchdog_interval,
+)
 from daphne_supervisor.master.model import Announce, Milestone
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ UP = Announce(Milestone.READY, "2/2 workers ready", "")
     ("milestone", "lines"),
     [
         (None, "STATUS=fine"),
-        (Milestone.READY, "READY=1\nSTATUS=fine"),
+        (Milestone.READY, "READY=1\nERRNO=0\nSTATUS=fine"),
         (Milestone.RELOADING, "RELOADING=1\nMONOTONIC_USEC=42\nSTATUS=fine"),
         (Milestone.STOPPING, "STOPPING=1\nSTATUS=fine"),
     ],
@@ -38,21 +41,93 @@ def test_each_milestone_has_its_lines(milestone: Milestone | None, lines: str) -
     assert message(Announce(milestone, "fine", ""), 42) == lines
 
 
+def test_a_failed_reload_is_told_from_a_good_one() -> None:
+    """Both end with READY=1; only the failed one leaves an error in `systemctl status`."""
+    failed = Announce(Milestone.READY, "fine", "", failed=True)
+    assert message(failed, 42) == f"READY=1\nERRNO={errno.ECANCELED}\nSTATUS=fine"
+
+
+@pytest.mark.parametrize(
+    ("extend", "lines"),
+    [
+        (0.0, ""),
+        (1.5, "EXTEND_TIMEOUT_USEC=1500000\n"),
+        (3e6, "EXTEND_TIMEOUT_USEC=3000000000000\n"),
+    ],
+)
+def test_more_time_is_asked_for_where_it_is_needed(extend: float, lines: str) -> None:
+    """What takes longer than the service manager's patience is announced with its length."""
+    stopping = Announce(Milestone.STOPPING, "fine", "", extend=extend)
+    assert message(stopping, 42) == f"STOPPING=1\n{lines}STATUS=fine"
+
+
 def test_a_status_cannot_smuggle_in_a_line() -> None:
     """A reason of several lines stays one value."""
     assert message(Announce(None, "no\nREADY=1", ""), 0) == "STATUS=no READY=1"
 
 
-@pytest.mark.parametrize("abstract", [False, True])
-def test_the_service_manager_is_told(tmp_path: Path, *, abstract: bool) -> None:
-    """Both kinds of address work, and workers do not inherit the address."""
-    path = f"@{tmp_path}" if abstract else str(tmp_path / "notify")
-    environment = {"NOTIFY_SOCKET": path}
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """Return the socket of a service manager, bound to the path `notify`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(path.replace("@", "\0") if abstract else path)
-        Notifier(environment).announce(UP)
-        assert manager.recv(4096) == b"READY=1\nSTATUS=2/2 workers ready"
-    assert environment == {}
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(5.0)
+        yield manager
+
+
+@pytest.fixture
+def notifier(manager: socket.socket) -> Notifier:
+    """Return a notifier that speaks to `manager`."""
+    return Notifier({"NOTIFY_SOCKET": manager.getsockname()})
+
+
+def test_the_service_manager_is_told(manager: socket.socket, notifier: Notifier) -> None:
+    """An announcement is one datagram; a reload's has the time of the clock that systemd uses."""
+    notifier.announce(UP)
+    assert manager.recv(4096) == b"READY=1\nERRNO=0\nSTATUS=2/2 workers ready"
+    before = time.monotonic_ns() // 1000
+    notifier.announce(Announce(Milestone.RELOADING, "", ""))
+    said = dict(line.split("=") for line in manager.recv(4096).decode().splitlines())
+    assert before <= int(said["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+
+
+def test_an_abstract_address_begins_with_an_at_sign(tmp_path: Path) -> None:
+    """A service manager may listen in Linux's abstract namespace."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0{tmp_path}")
+        manager.settimeout(5.0)
+        Notifier({"NOTIFY_SOCKET": f"@{tmp_path}"}).announce(Announce(None, "fine", ""))
+        assert manager.recv(4096) == b"STATUS=fine"
+
+
+def test_the_watchdog_hears_of_us(manager: socket.socket, notifier: Notifier) -> None:
+    """A sign of life is nothing but that."""
+    notifier.reassure()
+    assert manager.recv(4096) == b"WATCHDOG=1"
+
+
+def test_another_process_can_be_made_the_main_one(
+    manager: socket.socket, notifier: Notifier
+) -> None:
+    """An upgrade tells the service manager whom to supervise."""
+    notifier.main_pid(4711)
+    assert manager.recv(4096) == b"MAINPID=4711"
+
+
+def test_a_status_that_is_no_text_is_told_all_the_same(
+    manager: socket.socket, notifier: Notifier
+) -> None:
+    """A file name in an error may hold bytes that no encoding knows."""
+    notifier.announce(Announce(None, os.fsdecode(b"no \xff"), ""))
+    assert manager.recv(4096) == rb"STATUS=no \udcff"
+
+
+def test_workers_do_not_inherit_what_is_meant_for_the_master() -> None:
+    """Nobody but the master speaks for the service."""
+    ours = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "2"}
+    environment = {**ours, "HOME": "/"}
+    Notifier(environment)
+    assert environment == {"HOME": "/"}
 
 
 def test_nobody_to_tell_is_fine() -> None:
@@ -67,113 +142,38 @@ def test_an_unreachable_manager_is_one_warning(
     notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
     with caplog.at_level(logging.WARNING):
         notifier.announce(UP)
-        notifier.announce(UP)
+        notifier.reassure()
     assert len(caplog.records) == 1
     assert "NOTIFY_SOCKET" in caplog.text
 
 
-def test_no_pid_file_is_fine() -> None:
-    """Without the option nothing is written."""
-    file = PidFile(None)
-    file.write()
-    file.remove()
+@pytest.mark.parametrize("pid", [{}, {"WATCHDOG_PID": "7"}])
+def test_the_watchdog_is_reassured_twice_in_its_time(pid: dict[str, str]) -> None:
+    """One sign of life may be late by as much as there is between two."""
+    assert watchdog_interval({"WATCHDOG_USEC": "3000000", **pid}, 7) == 1.5
 
 
-def test_the_pid_file_names_us_while_we_run(tmp_path: Path) -> None:
-    """Everybody may read it, nothing else is left beside it, and it goes when we go."""
-    path = tmp_path / "pid"
-    file = PidFile(str(path))
-    file.write()
-    assert path.read_text() == f"{os.getpid()}\n"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert list(tmp_path.iterdir()) == [path]
-    file.write()
-    file.remove()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def dead() -> int:
-    """Return the pid of a process that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-        return process.pid
-
-
-@pytest.mark.parametrize("content", ["", "nonsense", "-5", "0", "99999999999999999999"])
-def test_a_stale_pid_file_is_overwritten(tmp_path: Path, content: str) -> None:
-    """What names no living process stops nobody."""
-    path = tmp_path / "pid"
-    path.write_text(content)
-    PidFile(str(path)).write()
-    assert path.read_text() == f"{os.getpid()}\n"
-
-
-def test_the_pid_file_of_a_dead_process_is_overwritten(tmp_path: Path, dead: int) -> None:
-    """A crash leaves the file behind, and the next start goes on."""
-    path = tmp_path / "pid"
-    path.write_text(str(dead))
-    PidFile(str(path)).write()
-    assert path.read_text() == f"{os.getpid()}\n"
-
-
-def test_the_pid_file_of_a_living_process_is_respected(tmp_path: Path) -> None:
-    """Two masters do not share a file; the message names the option."""
-    path = tmp_path / "pid"
-    path.write_text(str(os.getppid()))
-    with pytest.raises(BootError, match=f"--pid-file {path}: process {os.getppid()}"):
-        PidFile(str(path)).write()
-    PidFile(str(path)).remove()
-    assert path.read_text() == str(os.getppid())
-
-
-@pytest.fixture
-def as_nobody() -> Iterator[None]:
-    """Give up the right to signal others' processes for a moment; only root can."""
-    if os.geteuid() != 0:
-        yield
-        return
-    # The real user counts as well: whoever is root by it may signal everybody.
-    os.setresuid(65534, 65534, 0)
-    yield
-    os.setresuid(0, 0, 0)
-
-
-@pytest.mark.usefixtures("as_nobody")
-def test_another_users_process_lives_too() -> None:
-    """That we may not signal it does not make it dead."""
-    assert _alive(1)
-
-
-def test_a_pid_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The message says which option and why."""
-    with pytest.raises(BootError, match=r"--pid-file .*missing/pid: No such file"):
-        PidFile(str(tmp_path / "missing" / "pid")).write()
-
-
-def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    """A directory in the file's place is left alone, and no temporary file stays behind."""
-    path = tmp_path / "pid"
-    (path / "full").mkdir(parents=True)
-    with pytest.raises(BootError, match="--pid-file"):
-        PidFile(str(path)).write()
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_pid_file_that_is_gone_is_no_error(tmp_path: Path) -> None:
-    """Somebody else may have tidied up."""
-    path = tmp_path / "pid"
-    file = PidFile(str(path))
-    file.write()
-    path.unlink()
-    file.remove()
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"WATCHDOG_USEC": ""},
+        {"WATCHDOG_USEC": "0"},
+        {"WATCHDOG_USEC": "-5"},
+        {"WATCHDOG_USEC": "\u0663"},
+        {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "8"},
+    ],
+)
+def test_without_a_watchdog_there_is_nothing_to_do(environment: dict[str, str]) -> None:
+    """No time, no sensible time, or one for another process: nobody watches us."""
+    assert watchdog_interval(environment, 7) is None
 
 
 def test_the_title_names_the_application() -> None:
     """`ps` shows which of several services this master runs."""
     before = setproctitle.getproctitle()
     try:
-        set_title("shop.asgi:application")
+        set_title("master", "shop.asgi:application")
         assert setproctitle.getproctitle() == "daphne-supervisor: master [shop.asgi:application]"
     finally:
         setproctitle.setproctitle(before)

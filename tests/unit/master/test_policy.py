@@ -21,8 +21,8 @@ def worker(state: WorkerState, **facts: float) -> Worker:
 @pytest.mark.parametrize(
     ("one", "dues", "word"),
     [
-        (worker(WorkerState.STARTING), [160], "--boot-timeout"),
-        (worker(WorkerState.STARTING, heard=150), [160], "--boot-timeout"),
+        (worker(WorkerState.STARTING), [160], "--ready-timeout"),
+        (worker(WorkerState.STARTING, heard=150), [160], "--ready-timeout"),
         (worker(WorkerState.READY, heard=110), [140], "--worker-timeout"),
         (worker(WorkerState.DRAINING, ready_at=50), [130, 130], "--graceful-timeout 25"),
         (worker(WorkerState.DRAINING, ready_at=50, heard=20), [130, 130], "--graceful-timeout"),

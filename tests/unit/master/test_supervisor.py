@@ -12,6 +12,7 @@ from daphne_supervisor.master.model import (
     CloseListeners,
     Command,
     Drain,
+    Dump,
     Exited,
     Garbled,
     Halt,
@@ -24,7 +25,7 @@ from daphne_supervisor.master.model import (
     Spawn,
     WorkerState,
 )
-from daphne_supervisor.master.policy import Patience
+from daphne_supervisor.master.policy import Patience, Settings
 from daphne_supervisor.master.supervisor import Supervisor
 from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready
 from tests.support.world import Temper, World
@@ -34,7 +35,7 @@ PATIENCE = Patience(boot=60, heartbeat=30, graceful=25)
 
 def started(target: int = 2) -> World:
     """Return a world in which the first generation is ready."""
-    world = World(Supervisor(target, PATIENCE))
+    world = World(Supervisor(Settings(target, PATIENCE)))
     world.advance(1)
     world.history.clear()
     return world
@@ -60,7 +61,7 @@ def remarks(actions: list[Action], severity: Severity) -> list[str]:
 
 def test_ready_is_announced_when_everybody_is() -> None:
     """One worker of two is not enough to call the service up."""
-    world = World(Supervisor(2, PATIENCE))
+    world = World(Supervisor(Settings(2, PATIENCE)))
     world.turn()
     assert world.supervisor.status == "0/2 workers ready, generation 1"
     world.says(world.processes[1], Ready())
@@ -72,7 +73,7 @@ def test_ready_is_announced_when_everybody_is() -> None:
 
 def test_broken_code_at_the_start_ends_the_master() -> None:
     """One line says why, one traceback shows where, and the exit code is 3 with any count."""
-    world = World(Supervisor(4, PATIENCE))
+    world = World(Supervisor(Settings(4, PATIENCE)))
     world.temper = Temper.BROKEN
     done = world.advance(10)
     assert remarks(done, Severity.CRITICAL) == ["no such module"]
@@ -86,7 +87,7 @@ def test_broken_code_at_the_start_ends_the_master() -> None:
 
 def test_a_reason_is_made_one_line_and_needs_no_traceback() -> None:
     """A mistake on the command line has a reason only."""
-    world = World(Supervisor(1, PATIENCE))
+    world = World(Supervisor(Settings(1, PATIENCE)))
     world.turn()
     world.says(world.processes[1], BootFailed("bad\n  key"))
     done = world.turn()
@@ -96,7 +97,7 @@ def test_a_reason_is_made_one_line_and_needs_no_traceback() -> None:
 
 def test_death_before_ready_at_the_start_ends_the_master() -> None:
     """A worker that cannot even report is described by how it died."""
-    world = World(Supervisor(2, PATIENCE))
+    world = World(Supervisor(Settings(2, PATIENCE)))
     world.temper = Temper.DYING
     done = world.advance(10)
     assert remarks(done, Severity.CRITICAL) == ["worker 1 died before it was ready: exit code 1"]
@@ -106,20 +107,20 @@ def test_death_before_ready_at_the_start_ends_the_master() -> None:
 
 def test_a_hang_at_the_start_ends_the_master() -> None:
     """The boot timeout is a failure to boot, not a reason to start another one."""
-    world = World(Supervisor(2, PATIENCE))
+    world = World(Supervisor(Settings(2, PATIENCE)))
     world.temper = Temper.HANGING
     done = world.advance(70)
     assert slots(done, Spawn) == [1, 2]
     assert slots(done, Abort) == [1, 2]
     assert remarks(done, Severity.CRITICAL) == [
-        "worker 1 was not ready within 60 s (--boot-timeout)"
+        "worker 1 was not ready within 60 s (--ready-timeout)"
     ]
     assert world.halt is not None
 
 
 def test_a_failure_after_the_first_ready_worker_is_a_crash() -> None:
     """Once the code has proved to boot, the master never gives up."""
-    world = World(Supervisor(2, PATIENCE))
+    world = World(Supervisor(Settings(2, PATIENCE)))
     world.turn()
     world.says(world.processes[1], Ready())
     world.turn()
@@ -156,8 +157,8 @@ def test_a_crash_loop_is_slowed_down() -> None:
     assert slots(world.advance(0.5), Spawn) == [1]
 
 
-def test_a_silent_worker_is_aborted_then_killed_then_replaced() -> None:
-    """A blocked event loop is dumped, ended and replaced, and the log says why."""
+def test_a_silent_worker_is_dumped_aborted_killed_and_replaced() -> None:
+    """A blocked event loop is asked what it does, ended and replaced, and the log says why."""
     world = started()
     world.processes[2].temper = Temper.STUBBORN
     world.processes[2].blocked = True
@@ -166,8 +167,8 @@ def test_a_silent_worker_is_aborted_then_killed_then_replaced() -> None:
     assert slots(done, Abort) == [2]
     assert slots(done, Kill) == [2]
     assert slots(done, Spawn) == [2]
-    (abort,) = [each for each in done if isinstance(each, Abort)]
-    assert abort.why == "sent no heartbeat for 30 s (--worker-timeout): its event loop is blocked"
+    (dump,) = [each for each in done if isinstance(each, Dump)]
+    assert dump.why == "sent no heartbeat for 30 s (--worker-timeout): its event loop is blocked"
 
 
 def test_heartbeats_are_kept() -> None:
@@ -242,7 +243,7 @@ def test_broken_new_code_leaves_the_old_workers() -> None:
     assert slots(done, Spawn) == [3]
     assert milestones(done) == [Milestone.RELOADING, Milestone.READY]
     assert len(remarks(done, Severity.ERROR)) == 2
-    status = "2/2 workers ready, generation 1; reload failed: no such module"
+    status = "2/2 workers ready, generation 1; reload failed, rolled back: no such module"
     assert world.supervisor.status == status
 
 
@@ -254,7 +255,7 @@ def test_hanging_new_code_leaves_the_old_workers() -> None:
     done = world.advance(200)
     assert slots(done, Spawn) == [3]
     assert slots(done, Abort) == [3]
-    assert "reload failed: worker 3 was not ready within 60 s" in world.supervisor.status
+    assert "reload failed, rolled back: worker 3 was not ready within 60 s" in world.supervisor.status
 
 
 def test_the_next_reload_tries_again() -> None:
@@ -324,7 +325,7 @@ def test_crashes_during_a_held_reload_back_off_and_show_the_traceback_once() -> 
 
 def test_a_reload_before_anybody_is_ready_starts_anew() -> None:
     """The new code is what comes up, and the service manager hears of one start."""
-    world = World(Supervisor(2, PATIENCE))
+    world = World(Supervisor(Settings(2, PATIENCE)))
     world.turn()
     world.post(Command.RELOAD)
     done = world.advance(5)
@@ -334,7 +335,7 @@ def test_a_reload_before_anybody_is_ready_starts_anew() -> None:
 
 def test_a_ready_that_crosses_the_order_to_drain_is_normal() -> None:
     """The worker drains all the same."""
-    world = World(Supervisor(1, PATIENCE))
+    world = World(Supervisor(Settings(1, PATIENCE)))
     world.temper = Temper.STUBBORN
     world.turn()
     world.post(Command.RELOAD)
@@ -441,9 +442,10 @@ def test_a_worker_that_overstays_its_drain_is_dumped_and_killed() -> None:
     world.processes[1].temper = Temper.STUBBORN
     world.post(Command.DRAIN)
     done = world.advance(60)
+    assert slots(done, Dump) == [1]
     assert slots(done, Abort) == [1]
     assert slots(done, Kill) == [1]
-    assert "--graceful-timeout 25" in next(each.why for each in done if isinstance(each, Abort))
+    assert "--graceful-timeout 25" in next(each.why for each in done if isinstance(each, Dump))
     assert world.halt is not None
     assert world.halt.code == ExitCode.STOPPED
 
@@ -464,7 +466,7 @@ def test_stop_comes_before_a_reload() -> None:
 
 def test_boot_failures_during_the_stop_are_no_news() -> None:
     """The master is leaving with code 0 already."""
-    world = World(Supervisor(2, PATIENCE))
+    world = World(Supervisor(Settings(2, PATIENCE)))
     world.turn()
     world.post(Command.DRAIN)
     world.says(world.processes[1], BootFailed("too late"))
@@ -484,10 +486,10 @@ def test_a_paused_master_forgives() -> None:
     world.processes[1].beats_at = float("inf")
     world.pause(1000)
     done = world.turn()
-    assert slots(done, Abort) == []
+    assert slots(done, Dump) == []
     assert any("late" in line for line in remarks(done, Severity.WARNING))
-    assert slots(world.advance(29), Abort) == []
-    assert slots(world.advance(2), Abort) == [1]
+    assert slots(world.advance(29), Dump) == []
+    assert slots(world.advance(2), Dump) == [1]
 
 
 def test_all_news_are_heard_before_anybody_is_judged() -> None:
@@ -496,7 +498,7 @@ def test_all_news_are_heard_before_anybody_is_judged() -> None:
     world.now += 30.5
     world.post(Command.REOPEN)
     world.says(world.processes[1], Heartbeat())
-    assert slots(world.turn(), Abort) == []
+    assert slots(world.turn(), Dump) == []
 
 
 def test_an_unknown_slot_is_a_bug() -> None:

@@ -1014,7 +1014,7 @@ def test_lingering_waits_for_a_response_that_is_being_taken() -> None:
 def test_a_draining_connection_ends_with_its_response() -> None:
     """The request that is being answered is, and the client is told not to come back."""
     made = rig(get())
-    made.port.draining = True
+    made.port.lingering = made.port.draining = True
     made.codec.drain()
     assert made.in_time == math.inf
     made.respond(body=b"x")
@@ -1022,11 +1022,24 @@ def test_a_draining_connection_ends_with_its_response() -> None:
     assert made.port.ends == ["close"]
 
 
+def test_a_lingering_worker_keeps_no_connection() -> None:
+    """Each answer is the last of its connection; but WebSockets still begin."""
+    made = rig(get())
+    made.port.lingering = True
+    made.respond()
+    assert made.answers[0].headers["Connection"] == "close"
+    assert made.port.ends == ["close"]
+    other = rig()
+    other.port.lingering = True
+    other.feed(HANDSHAKE)
+    assert len(other.handler.upgrades) == 1
+
+
 def test_a_draining_connection_that_is_idle_gets_one_more_request() -> None:
     """It may send one that is already under way, and is told; else it is closed soon."""
     made = rig(get())
     made.respond()
-    made.port.draining = True
+    made.port.lingering = made.port.draining = True
     made.codec.drain()
     assert made.in_time == DRAIN_IDLE
     made.feed(get())

@@ -18,19 +18,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from daphne_supervisor.config import App, Config, Http, Process
+from daphne_supervisor.config import App, Config, Drain, Http, Process, Recycling
 from daphne_supervisor.endpoints import Endpoint
 from daphne_supervisor.errors import BootError
 from daphne_supervisor.listeners import Listener
 from daphne_supervisor.messages import (
+    LINGER,
+    WORKER_REPORTS,
     Assignment,
     BootFailed,
     Decoder,
     Draining,
+    Due,
     Heartbeat,
     Ready,
     Report,
 )
+from daphne_supervisor.scoreboard import Scoreboard
+from daphne_supervisor.worker.application import load
 from daphne_supervisor.worker.main import Worker
 from daphne_supervisor.worker.reactor import LoopReactor
 from tests.support.client import Client, get
@@ -51,7 +56,7 @@ class Master:
         """Listen to `channel`."""
         self.channel = channel
         self.channel.settimeout(PATIENCE)
-        self._decoder = Decoder()
+        self._decoder: Decoder[Report] = Decoder(WORKER_REPORTS)
         self.heard: list[Report] = []
 
     def hear(self, wanted: Callable[[Report], bool]) -> Report:
@@ -81,8 +86,8 @@ class Running:
         self.queue.setblocking(False)
         self._shared = self.queue.dup()
         self.port: int = self.queue.getsockname()[1]
-        sections.setdefault("process", Process(graceful_timeout=0.2, worker_timeout=0.4))
-        sections.setdefault("app", App(app_dir=str(ROOT)))
+        sections.setdefault("process", Process(worker_timeout=0.4))
+        sections.setdefault("drain", Drain(graceful_timeout=0.2))
         self.endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--endpoint")
         self.log = _Log()
         assignment = Assignment(
@@ -92,19 +97,18 @@ class Running:
             listeners=(Listener(self._shared, self.endpoint, "TCP address x"),),
             channel=theirs,
             access_log=self.log,  # type: ignore[arg-type]
+            scoreboard=Scoreboard(),
         )
         self.reactor = LoopReactor()
         self._theirs = theirs
-        self.worker = Worker(assignment, self.reactor)
+        self.worker = Worker(assignment, (None,), self.reactor, load(application))
 
     def __enter__(self) -> Self:
         """Nothing runs yet."""
-        self._path = list(sys.path)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Leave nothing behind."""
-        sys.path[:] = self._path
         for one in (self.ours, self._theirs, self.queue, self._shared):
             one.close()
         loop = self.reactor.loop
@@ -185,18 +189,20 @@ def test_a_worker_serves_and_leaves() -> None:
     with Running() as it:
         assert it.play(script) == 0
         assert [type(report) for report in it.master.heard].count(Draining) == 1
-        assert it.worker._service.state == {"started": "yes"}
+        assert it.worker.service.state == {"started": "yes"}
 
 
 def test_it_beats_as_often_as_its_master_needs() -> None:
-    """A quarter of --worker-timeout, and never less than once a second."""
+    """Four times within --worker-timeout, the first time as soon as it is ready."""
 
     def script(it: Running) -> None:
         it.master.hear_a(Ready)
         before = time.monotonic()
+        it.master.hear_a(Heartbeat)
+        assert time.monotonic() - before < 0.1
         for _ in range(3):
             it.master.hear_a(Heartbeat)
-        assert time.monotonic() - before < 2.5
+        assert 0.2 < time.monotonic() - before < 2.5
         it.drain()
 
     with Running() as it:
@@ -230,29 +236,90 @@ def test_it_waits_for_what_was_begun() -> None:
             socket_client.send(frame(8, b"\x03\xf4"))
             assert socket_client.rest() == b"\x88\x11\x03\xf4service restart"
 
-    with Running(process=Process(graceful_timeout=10, worker_timeout=0.4)) as it:
+    with Running(drain=Drain(graceful_timeout=10)) as it:
         assert it.play(script) == 0
 
 
-def test_it_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
-    """At --graceful-timeout an application is told, then cancelled, then left; the log has it."""
+def test_the_shutdown_of_the_lifespan_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """It comes when nobody is left, and the log says so."""
 
     def script(it: Running) -> None:
         it.master.hear_a(Ready)
-        clients = [Client(it.port) for _ in range(7)]
-        for number, client in enumerate(clients):
-            client.ask("/wait" if number else "/insist")
-        it.master.hear(lambda report: isinstance(report, Heartbeat) and report.in_flight == 7)
-        it.drain()
-        for client in clients:
+        with Client(it.port) as client:
+            client.ask("/wait")
+            it.master.hear(lambda report: isinstance(report, Heartbeat) and report.in_flight == 1)
+            it.drain()
             with contextlib.suppress(ConnectionResetError):
                 client.rest()
-            client.close()
+
+    with caplog.at_level("INFO"), Running() as it:
+        assert it.play(script) == 0
+    cut, shutdown = (record.getMessage() for record in caplog.records[-2:])
+    assert "--graceful-timeout of 0.2 s is over" in cut
+    assert shutdown == "worker 1: shutdown of the lifespan, at most 2 s"
+
+
+def test_near_the_end_it_keeps_no_connection() -> None:
+    """Told to linger, in however many pieces, it goes on accepting."""
+
+    def script(it: Running) -> None:
+        it.master.hear_a(Ready)
+        assert not get(it.port, "/").closes
+        it.ours.send(LINGER[:3])
+        it.ours.send(LINGER[3:])
+        _wait(it, lambda: it.worker.service.lingering)
+        assert get(it.port, "/").closes
+        it.drain()
+        it.ours.send(LINGER)
 
     with Running() as it:
         assert it.play(script) == 0
-    assert "--graceful-timeout of 0.2 s is over; cut off: 7 connections" in caplog.text
-    assert ", ...)" in caplog.text
+
+
+def _wait(it: Running, wanted: Callable[[], bool]) -> None:
+    """Wait, from one heartbeat to the next, until it is as `wanted`."""
+    while not wanted():
+        it.master.hear_a(Heartbeat)
+
+
+def test_nothing_on_the_channel_is_nothing() -> None:
+    """A wake-up without a cause does not end the worker."""
+    with Running() as it:
+        it.worker._hear_channel()
+        assert not it.worker.service.draining
+
+
+def test_it_asks_to_be_replaced() -> None:
+    """Once, when a limit is reached; and it goes on serving."""
+
+    def script(it: Running) -> None:
+        it.master.hear_a(Ready)
+        assert get(it.port, "/").status == 200
+        due = it.master.hear_a(Due)
+        assert isinstance(due, Due)
+        assert due.why.startswith("--max-requests 1, ")
+        assert get(it.port, "/").status == 200
+        it.drain()
+
+    with Running(recycling=Recycling(max_requests=1)) as it:
+        assert it.play(script) == 0
+
+
+def test_the_heartbeat_tells_how_late_the_loop_was() -> None:
+    """At its worst since the last one: blocked for a moment between two of them."""
+
+    def script(it: Running) -> None:
+        it.master.hear_a(Ready)
+        assert get(it.port, "/block?1").status == 200
+        late = it.master.hear(
+            lambda report: isinstance(report, Heartbeat) and report.loop_lag > 0.3
+        )
+        assert isinstance(late, Heartbeat)
+        assert late.loop_lag < 10
+        it.drain()
+
+    with Running() as it:
+        assert it.play(script) == 0
 
 
 def test_time_passes_for_its_connections() -> None:
@@ -302,25 +369,29 @@ async def plain(scope, receive, send):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder with a module of applications."""
+    """Return a folder with a module of applications, where modules are found."""
     (tmp_path / "lifespans.py").write_text(LIFESPANS)
+    sys.path.insert(0, str(tmp_path))
     yield tmp_path
+    sys.path.remove(str(tmp_path))
     sys.modules.pop("lifespans", None)
 
 
-def test_a_lifespan_that_fails_fails_the_boot(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_lifespan_that_fails_fails_the_boot() -> None:
     """Nothing was accepted."""
 
     def script(it: Running) -> None:
         del it
 
-    with Running("lifespans:failing", app=App(app_dir=str(folder))) as it:
+    with Running("lifespans:failing") as it:
         with pytest.raises(BootError, match="no database"):
             it.play(script)
         assert it.master.heard == []
 
 
-def test_a_worker_that_leaves_while_it_boots_accepts_nothing(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_worker_that_leaves_while_it_boots_accepts_nothing() -> None:
     """Who waits in the queue is left to the siblings; and it does not take its time."""
 
     def script(it: Running) -> None:
@@ -330,7 +401,7 @@ def test_a_worker_that_leaves_while_it_boots_accepts_nothing(folder: Path) -> No
             it.master.hear_a(Draining)
             assert select.select([it.queue], [], [], PATIENCE)[0] == [it.queue]
 
-    with Running("lifespans:hanging", app=App(app_dir=str(folder))) as it:
+    with Running("lifespans:hanging") as it:
         begin = time.monotonic()
         assert it.play(script) == 0
         assert time.monotonic() - begin < 2
@@ -338,7 +409,8 @@ def test_a_worker_that_leaves_while_it_boots_accepts_nothing(folder: Path) -> No
         taken.close()
 
 
-def test_an_application_without_lifespan_is_served(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_an_application_without_lifespan_is_served() -> None:
     """And has no state."""
 
     def script(it: Running) -> None:
@@ -346,22 +418,8 @@ def test_an_application_without_lifespan_is_served(folder: Path) -> None:
         assert get(it.port, "/").body == b"False"
         it.drain()
 
-    with Running("lifespans:plain", app=App(app_dir=str(folder), chdir=str(folder))) as it:
-        here = os.getcwd()
-        try:
-            assert it.play(script) == 0
-            assert os.getcwd() == str(folder)
-        finally:
-            os.chdir(here)
-
-
-def test_a_folder_that_is_gone_fails_the_boot() -> None:
-    """The line names the option."""
-    with (
-        Running(app=App(app_dir=str(ROOT), chdir="/nowhere/at/all")) as it,
-        pytest.raises(BootError, match="--chdir /nowhere/at/all: cannot be entered"),
-    ):
-        it.worker.run()
+    with Running("lifespans:plain") as it:
+        assert it.play(script) == 0
 
 
 # -- in a process of its own --
@@ -370,21 +428,25 @@ _CHILD = f"""
 import signal, socket, sys
 from daphne_supervisor.config import App, Config, Log
 from daphne_supervisor.messages import Assignment
+from daphne_supervisor.scoreboard import Scoreboard
 from daphne_supervisor.worker.main import run
 channel = socket.socket(fileno=int(sys.argv[1]))
 config = Config(
     application=sys.argv[2], app=App(app_dir={str(ROOT)!r}), log=Log(verbosity=int(sys.argv[3]))
 )
-sys.exit(run(Assignment(1, 1, config, (), channel, None)))
+application = None
+if len(sys.argv) > 4:
+    exec(sys.argv[4])
+sys.exit(run(Assignment(1, 1, config, (), channel, None, Scoreboard()), (), application))
 """
 
 
 class Child:
     """A worker in a process of its own."""
 
-    def __init__(self, application: str = PROBE, verbosity: int = 1) -> None:
-        """Remember what to serve."""
-        self._arguments = [application, str(verbosity)]
+    def __init__(self, application: str = PROBE, verbosity: int = 1, before: str = "") -> None:
+        """Remember what to serve, and the code to run `before`."""
+        self._arguments = [application, str(verbosity), *([before] if before else [])]
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -430,8 +492,10 @@ def test_a_process_is_deaf_to_what_the_terminal_sends() -> None:
     """Signals for the master reach its whole group."""
     with Child() as child:
         child.master.hear_a(Ready)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             child.process.send_signal(number)
+        # A stranger's: the witness waits for its parent's.
+        subprocess.run(["kill", "-USR2", str(child.process.pid)], check=True)
         child.master.hear_a(Heartbeat)
         child.process.send_signal(signal.SIGTERM)
         assert child.end()[0] == 0
@@ -445,6 +509,36 @@ def test_a_process_that_is_asked_what_hangs_shows_its_stacks() -> None:
         code, said = child.end()
         assert code == -signal.SIGABRT
         assert "most recent call first" in said
+
+
+def test_a_process_that_is_asked_says_what_it_is_busy_with() -> None:
+    """SIGUSR2 from its parent: a line of its own, then the stacks."""
+    with Child() as child:
+        child.master.hear_a(Ready)
+        child.process.send_signal(signal.SIGUSR2)
+        code, said = child.end()
+        assert code == -signal.SIGABRT
+        line, _, rest = said.partition("\n")
+        assert line.startswith("worker 1: busy with: no request and no WebSocket; ")
+        assert "most recent call first" in rest
+
+
+PRELOADED = """
+from twisted.internet.selectreactor import install
+install()
+async def application(scope, receive, send):
+    raise ValueError
+"""
+
+
+def test_a_process_serves_what_a_zygote_has_imported() -> None:
+    """It is not imported again, and a reactor that it has installed is not ours."""
+    with Child("no.such:module", before=PRELOADED) as child:
+        child.master.hear_a(Ready)
+        child.process.send_signal(signal.SIGTERM)
+        code, said = child.end()
+        assert (code, said.count("\n")) == (0, 1)
+        assert "has installed a reactor, SelectReactor, which does not run here" in said
 
 
 def test_a_process_that_cannot_boot_says_why() -> None:

@@ -320,7 +320,7 @@ async def test_a_client_leaves_before_the_answer() -> None:
 async def test_an_acceptance_while_the_worker_leaves_is_closed_at_once() -> None:
     """The log tells it in order, and the application hears the code."""
     table = await shaken()
-    table.service.draining = True
+    table.service.closing_websockets = True
     table.line.connection.drain()
     await table.call.receive()
     await table.call.send(ACCEPT)

@@ -1,0 +1,45 @@
+"""Socket activation: which descriptors a service manager hands over, and what they are called.
+
+Theory. Descriptors are handed over by being open, from number 3 on, when the process starts. Three
+variables describe them (sd_listen_fds(3)): how many there are, what each is called, and the id of
+the process that they are meant for, because an environment is inherited further than was meant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+__all__ = ["forget", "handed_on", "names"]
+
+_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+"""systemd sets the last one since version 258."""
+
+
+def names(environ: Mapping[str, str], process: int) -> tuple[str, ...]:
+    """Return the names of the descriptors that are meant for the process with this id.
+
+    The first name belongs to descriptor 3, and so on. LISTEN_FDNAMES may be missing or short, as it
+    is with other programs that speak this protocol.
+    """
+    number = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(process) or not number.isdecimal():
+        return ()
+    given = environ.get("LISTEN_FDNAMES", "").split(":")
+    return tuple((given + [""] * int(number))[: int(number)])
+
+
+def forget(environ: MutableMapping[str, str]) -> None:
+    """Take the variables out of `environ`: programs that we start are handed nothing."""
+    for variable in _VARIABLES:
+        environ.pop(variable, None)
+
+
+def handed_on(given: tuple[str, ...], process: int) -> dict[str, str]:
+    """Return the variables with which the descriptors of these names are meant for the process."""
+    if not given:
+        return {}
+    texts = (str(process), str(len(given)), ":".join(given))
+    return dict(zip(_VARIABLES, texts, strict=False))

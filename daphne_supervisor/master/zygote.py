@@ -1,0 +1,199 @@
+"""The process that workers of one generation are forked from.
+
+Theory. A worker needs some forty megabytes of modules, the same for every worker. Here they are
+imported once, by a clean child of the master that runs no event loop and no thread, and frozen for
+the garbage collector, so that the workers forked from it share those pages; with --preload it has
+imported the application too. The master itself stays small and clean, and a reload gets a new
+zygote: new code is always picked up, preloaded or not.
+
+A worker is to be the master's own child, to be waited for and signalled. So the zygote forks twice
+and the process in between leaves: the worker has lost its parent and is given to the nearest
+subreaper above (PR_SET_CHILD_SUBREAPER of prctl(2)), which is the master.
+
+What passes: down, one packet for each worker, its slot in JSON and its end of the channel as a
+descriptor; up, the reports `Grown`, `Born`, `Stillborn` and `BootFailed` of `messages`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from daphne_supervisor import here, privileges
+from daphne_supervisor.errors import BootError, ExitCode
+from daphne_supervisor.master.announce import set_title
+from daphne_supervisor.master.birth import fork
+from daphne_supervisor.messages import Assignment, BootFailed, Born, Grown, Stillborn, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daphne_supervisor.config import Config
+    from daphne_supervisor.hooks import Hooks
+    from daphne_supervisor.listeners import Listener
+    from daphne_supervisor.logs import AccessLog
+    from daphne_supervisor.messages import ZygoteReport
+    from daphne_supervisor.privileges import Privileges
+    from daphne_supervisor.scoreboard import Scoreboard
+
+__all__ = ["Heritage", "Seed", "Zygote", "request"]
+
+_log = logging.getLogger("daphne_supervisor.master")
+
+_FOR_THE_MASTER = (
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+)
+"""Variables by which a service manager speaks to the master: workers must not answer for it."""
+
+_REQUEST = 256
+"""More bytes than a request has."""
+
+
+class Seed(Protocol):
+    """What workers grow from: the worker's half of the package, as the zygote knows it."""
+
+    def preload(self) -> None:
+        """Import the application. Raises `BootError`."""
+        ...
+
+    def run(self, assignment: Assignment) -> int:
+        """Be a worker, in a process of its own, and return the exit code."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Heritage:
+    """What all workers of a generation are born with.
+
+    `grow` imports the worker's half and makes the TLS contexts; it raises `BootError`.
+    """
+
+    config: Config
+    listeners: tuple[Listener, ...]
+    access_log: AccessLog | None
+    scoreboard: Scoreboard
+    privileges: Privileges
+    hooks: Hooks
+    grow: Callable[[Config, tuple[Listener, ...]], Seed]
+
+
+def request(slot: int) -> bytes:
+    """Return the packet that asks for a worker in `slot`."""
+    return json.dumps({"slot": slot}).encode()
+
+
+class Zygote:
+    """The zygote's own side: grow, then fork a worker for each request until the channel ends."""
+
+    def __init__(self, generation: int, heritage: Heritage, channel: socket.socket) -> None:
+        """Be the zygote of `generation`."""
+        self._generation = generation
+        self._heritage = heritage
+        self._channel = channel
+        self._seed: Seed
+
+    def live(self) -> int:
+        """Live until the master closes the channel; return the exit code."""
+        faulthandler.enable(all_threads=True)  # SIGABRT, the master's way to ask what hangs
+        set_title(f"zygote gen {self._generation}", self._heritage.config.application)
+        access_log = self._heritage.access_log
+        if access_log is not None:
+            signal.signal(signal.SIGUSR1, lambda *_: access_log.reopen())
+        try:
+            self._grow()
+        except BootError as error:
+            self._tell(BootFailed(str(error), getattr(error, "traceback", "")))
+            return ExitCode.BOOT_FAILED
+        self._tell(Grown())
+        while self._serve():
+            pass
+        return ExitCode.STOPPED
+
+    def _grow(self) -> None:
+        """Do what needs to be done once only; the application comes last, without privileges."""
+        heritage = self._heritage
+        here.enter(heritage.config.app.chdir)
+        for name in _FOR_THE_MASTER:
+            os.environ.pop(name, None)
+        os.environ.update(heritage.config.app.environment)
+        gc.disable()  # what is imported stays; looking for garbage would only touch pages
+        self._seed = heritage.grow(heritage.config, heritage.listeners)
+        privileges.drop(heritage.privileges)
+        if heritage.config.app.preload:
+            self._seed.preload()
+        gc.collect()
+        gc.freeze()
+
+    def _tell(self, report: ZygoteReport) -> None:
+        with contextlib.suppress(OSError):  # the master is gone, or does not want to know
+            self._channel.send(encode(report))
+
+    def _serve(self) -> bool:
+        """Fork one worker; return whether there may be more to do."""
+        packet, descriptors, _, _ = socket.recv_fds(self._channel, _REQUEST, 1)
+        if not packet:
+            return False
+        slot = json.loads(packet)["slot"]
+        with socket.socket(fileno=descriptors[0]) as far:
+            self._heritage.hooks.before_fork(slot=slot, generation=self._generation)
+            pid, failure = self._fork_twice(slot, far)
+        self._tell(Born(slot, pid) if pid else Stillborn(slot, failure))
+        return True
+
+    def _fork_twice(self, slot: int, far: socket.socket) -> tuple[int, str]:
+        """Return the worker's process id when it is the master's child, or 0 and what failed."""
+        ear, mouth = os.pipe()
+        try:
+            between = fork(lambda: self._fork_worker(slot, far, mouth))
+            os.close(mouth)
+            mouth = -1
+            os.waitpid(between, 0)
+            said = os.read(ear, _REQUEST).decode()
+        except OSError as error:
+            return 0, error.strerror or str(error)
+        finally:
+            os.close(ear)
+            if mouth >= 0:
+                os.close(mouth)
+        return (int(said), "") if said.isdecimal() else (0, said or "its parent died")
+
+    def _fork_worker(self, slot: int, far: socket.socket, mouth: int) -> int:
+        """Be the process in between: fork the worker, say who it is, and leave."""
+        try:
+            pid = fork(lambda: self._be_worker(slot, far, mouth))
+        except OSError as error:
+            os.write(mouth, (error.strerror or str(error)).encode())
+        else:
+            os.write(mouth, str(pid).encode())
+        return 0
+
+    def _be_worker(self, slot: int, far: socket.socket, mouth: int) -> int:
+        os.close(mouth)
+        self._channel.close()
+        gc.enable()
+        heritage = self._heritage
+        heritage.hooks.after_fork(slot=slot, generation=self._generation, pid=os.getpid())
+        return self._seed.run(
+            Assignment(
+                slot=slot,
+                generation=self._generation,
+                config=heritage.config,
+                listeners=heritage.listeners,
+                channel=far,
+                access_log=heritage.access_log,
+                scoreboard=heritage.scoreboard,
+            )
+        )

@@ -1,0 +1,54 @@
+"""How many connections each worker has: a page of memory that all workers share.
+
+The master makes it before the first fork, every worker writes its own slot and reads the others',
+and the master wipes the slot of a worker that has died. A worker that does not accept (because it
+starts, drains or is full) is no part of the pool's mean.
+
+Each slot is one aligned 32-bit integer, written by one process at a time, so no lock is needed: a
+reader sees the old number or the new one. The number of the highest slot is the exception: of two
+workers that raise it at once, one may have to raise it again, with the next connection it posts.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+__all__ = ["CAPACITY", "Scoreboard", "mean"]
+
+CAPACITY = 1024
+"""Slots: more workers than any machine runs. Who has a higher one looks, and is not seen."""
+
+_IDLE = -1
+_HIGHEST = 0
+"""Position of the highest slot that was ever used; slots themselves count from 1."""
+
+
+def mean(counts: list[int]) -> float:
+    """Return the mean of the `counts` of those who accept, 0 if there are none."""
+    accepting = [one for one in counts if one >= 0]
+    return sum(accepting) / len(accepting) if accepting else 0.0
+
+
+class Scoreboard:
+    """The connections of every slot; -1 where nobody accepts."""
+
+    def __init__(self) -> None:
+        """Make the shared page; to be called before the first fork."""
+        self._numbers = memoryview(mmap.mmap(-1, 4 * (CAPACITY + 1))).cast("i")
+        for position in range(1, CAPACITY + 1):
+            self._numbers[position] = _IDLE
+
+    def post(self, slot: int, connections: int) -> None:
+        """Say that the worker in `slot` accepts, and has so many connections."""
+        if slot <= CAPACITY:
+            self._numbers[slot] = connections
+            self._numbers[_HIGHEST] = max(slot, self._numbers[_HIGHEST])
+
+    def leave(self, slot: int) -> None:
+        """Say that nobody accepts in `slot`."""
+        if slot <= CAPACITY:
+            self._numbers[slot] = _IDLE
+
+    def counts(self) -> list[int]:
+        """Return the connections of each slot that was ever used, -1 where nobody accepts."""
+        return self._numbers[1 : self._numbers[_HIGHEST] + 1].tolist()

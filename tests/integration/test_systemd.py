@@ -1,0 +1,295 @@
+"""Under a real systemd the service starts, reloads, restarts and stops as `deploy/` promises.
+
+The units of `deploy/` are used as they are, on a machine of their own (see `support/systemd.py`).
+Where that is not allowed, the last tests still hear every word that the master says to systemd.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import shutil
+import socket
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, ContextManager
+
+import httpx
+import pytest
+
+from tests.support.daphne import PATIENCE, Daphne, survivors
+from tests.support.project import Project
+from tests.support.systemd import SystemdBox
+
+if TYPE_CHECKING:
+    import signal
+    import subprocess
+    from collections.abc import Iterator
+    from typing import IO
+
+    import psutil
+
+    from tests.support.programs import Program
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SERVICE = "daphne-supervisor.service"
+SOCKET = "daphne-supervisor.socket"
+UNITS = "/etc/systemd/system"
+TCP_SOCKET = f"""
+[Socket]
+ListenStream=127.0.0.1:8000
+FileDescriptorName=tcp
+Service={SERVICE}
+"""
+RELEASE = "from tests.integration.systemd_app import release\napplication = release({number})\n"
+NO_PYTHON = "def application(:\n"
+CLIENT = """
+import http.client, sys
+connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=30)
+connection.request("GET", "/")
+print("asked", flush=True)
+print("answer:", connection.getresponse().read().decode())
+"""
+REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[SystemdBox]:
+    """Return a machine with systemd on which the server is installed."""
+    with SystemdBox() as box:
+        yield box
+
+
+class Service:
+    """The service of `deploy/` in the box, and the project that it serves."""
+
+    def __init__(self, box: SystemdBox) -> None:
+        """Put the units and the first release in place."""
+        self.box = box
+        for unit in (SERVICE, SOCKET):
+            box.write(f"{UNITS}/{unit}", (DEPLOY / unit).read_text())
+        box.write("/srv/project/gate", "")
+        self.configure("CPUAffinity=0 1")  # two workers on every machine with two processors
+        self.release(1)
+
+    def configure(self, *lines: str) -> None:
+        """Add settings to the service, as `systemctl edit` does."""
+        with self.box.path("/").joinpath("run/settings").open("a") as settings:
+            settings.write("".join(f"{line}\n" for line in lines))
+        text = self.box.path("/run/settings").read_text()
+        self.box.write(f"{UNITS}/{SERVICE}.d/test.conf", f"[Service]\n{text}")
+        self.box.run("systemctl", "daemon-reload")
+
+    def release(self, number: int, code: str = RELEASE) -> None:
+        """Put another release in place, and let the link `current` point to it."""
+        self.box.write(f"/srv/project/release-{number}/project/asgi.py", code.format(number=number))
+        current = self.box.path("/srv/project/current")
+        current.unlink(missing_ok=True)
+        current.symlink_to(f"release-{number}")
+
+    @contextmanager
+    def closed_gate(self) -> Iterator[IO[bytes]]:
+        """Let whoever comes to the gate wait until the block ends, or the file is closed."""
+        with self.box.path("/srv/project/gate").open("rb") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            yield gate
+
+    def remove(self) -> None:
+        """Stop everything, and leave nothing to the next test."""
+        self.box.run("systemctl", "stop", SERVICE, SOCKET, "tcp.socket", check=False)
+        self.box.run("systemctl", "reset-failed")
+        for unit in (SERVICE, SOCKET, "tcp.socket"):
+            self.box.path(f"{UNITS}/{unit}").unlink(missing_ok=True)
+        shutil.rmtree(self.box.path(f"{UNITS}/{SERVICE}.d"))
+        self.box.path("/run/settings").unlink()
+
+    # -- what an operator does --
+
+    def control(self, verb: str) -> str:
+        """Run `systemctl VERB` on the service, and return what it prints."""
+        return self.box.run("systemctl", verb, SERVICE)
+
+    def signal(self, name: str, whom: str) -> None:
+        """Send a signal to `main` or to `all` processes of the service."""
+        self.box.run("systemctl", "kill", f"--signal={name}", f"--kill-whom={whom}", SERVICE)
+
+    def show(self, name: str) -> str:
+        """Return what systemd says of the service under `name`."""
+        return self.box.run("systemctl", "show", "--value", f"--property={name}", SERVICE)
+
+    def meanwhile(self, verb: str) -> ContextManager[subprocess.Popen[bytes]]:
+        """Run `systemctl VERB` on the service during the `with` block."""
+        return self.box.meanwhile("systemctl", verb, SERVICE)
+
+    def journal(self) -> Program:
+        """Return the service's log from now on."""
+        return self.box.journal(SERVICE)
+
+    # -- what a client sees --
+
+    @property
+    def address(self) -> str:
+        """The unix socket of the socket unit, as it is seen from here."""
+        return str(self.box.path("/run/daphne-supervisor/web.sock"))
+
+    def ask(self, path: str = "/") -> str:
+        """Return the answer to a request."""
+        transport = httpx.HTTPTransport(uds=self.address)
+        with httpx.Client(transport=transport, timeout=PATIENCE) as client:
+            return client.get(f"http://test{path}").text
+
+    @contextmanager
+    def asked(self, path: str = "/") -> Iterator[IO[bytes]]:
+        """Send a request, and yield what its answer can be read from."""
+        with socket.socket(socket.AF_UNIX) as client, client.makefile("rb") as answer:
+            client.settimeout(PATIENCE)
+            client.connect(self.address)
+            client.sendall(REQUEST.replace(b"/", path.encode(), 1))
+            yield answer
+
+
+@pytest.fixture
+def service(box: SystemdBox) -> Iterator[Service]:
+    """Return the service, not started yet, with release 1 in place."""
+    service = Service(box)
+    yield service
+    service.remove()
+
+
+@pytest.fixture
+def running(service: Service) -> Service:
+    """Return the service, started."""
+    service.control("start")
+    return service
+
+
+def test_start_returns_when_the_workers_are_ready(service: Service) -> None:
+    """Whoever is ordered after the service starts when it serves, not when it was executed."""
+    with service.closed_gate() as gate, service.journal() as journal:
+        with service.meanwhile("start") as start:
+            journal.line("startup is at the gate")
+            assert service.show("ActiveState") == "activating"
+            assert start.poll() is None
+            gate.close()
+        assert start.returncode == 0
+    assert service.show("ActiveState") == "active"
+    assert "ready" in service.show("StatusText")
+
+
+def test_reload_returns_when_the_new_code_serves(running: Service) -> None:
+    """Until then the old code answers; afterwards every answer is the new code's."""
+    running.release(2)
+    with running.closed_gate() as gate, running.journal() as journal:
+        with running.meanwhile("reload") as reload:
+            journal.line("startup is at the gate")
+            assert running.show("ActiveState") == "reloading"
+            assert running.ask() == "release 1"
+            assert reload.poll() is None
+            gate.close()
+        assert reload.returncode == 0
+    assert {running.ask() for _ in range(10)} == {"release 2"}
+    assert running.show("StatusErrno") == "0"
+
+
+def test_a_broken_reload_is_seen_and_the_next_one_mends_it(running: Service) -> None:
+    """`systemctl status` says what is wrong, the old code serves; after a good reload it is gone."""
+    running.release(2, NO_PYTHON)
+    running.control("reload")
+    status = running.control("status")
+    assert "SyntaxError" in status
+    assert f"Error: {errno.ECANCELED}" in status
+    assert running.show("StatusErrno") == str(errno.ECANCELED)
+    assert running.ask() == "release 1"
+    running.release(3)
+    running.control("reload")
+    assert running.show("StatusErrno") == "0"
+    assert running.ask() == "release 3"
+
+
+def test_a_frozen_service_is_restarted_and_the_queue_is_served(service: Service) -> None:
+    """The watchdog ends a master that is wedged; who connected meanwhile is answered by the next."""
+    service.configure("WatchdogSec=1", "TimeoutAbortSec=1", "RestartSec=0")
+    service.control("start")
+    frozen = service.show("MainPID")
+    service.signal("STOP", "all")
+    with service.journal() as journal, service.asked() as answer:
+        journal.line("Watchdog timeout")
+        assert answer.read().endswith(b"release 1")
+    assert service.show("MainPID") != frozen
+
+
+def test_the_watchdog_leaves_a_busy_service_alone(service: Service) -> None:
+    """A request may take longer than the watchdog's time: the master speaks all the while."""
+    service.configure("WatchdogSec=1")
+    service.control("start")
+    before = service.show("MainPID")
+    assert service.ask("/slow") == "release 1"
+    assert (service.show("MainPID"), service.show("NRestarts")) == (before, "0")
+
+
+def test_a_restart_refuses_no_connection(service: Service) -> None:
+    """Clients of a TCP and of a UNIX socket unit wait in their queues, and the next start serves."""
+    service.box.write(f"{UNITS}/tcp.socket", TCP_SOCKET)
+    service.configure()
+    service.box.run("systemctl", "start", "tcp.socket", SERVICE)
+    service.release(2)
+    with service.journal() as journal:
+        with service.closed_gate() as gate, service.meanwhile("restart") as restart:
+            journal.line("startup is at the gate")
+            with (
+                service.box.beside(sys.executable, "-c", CLIENT) as client,
+                service.asked() as answer,
+            ):
+                client.line("asked")
+                assert restart.poll() is None
+                gate.close()
+                assert client.line("answer:") == "answer: release 2"
+                assert answer.read().endswith(b"release 2")
+    assert restart.returncode == 0
+
+
+def test_a_connection_starts_the_service(service: Service) -> None:
+    """With the socket unit alone, the first client starts the server and is answered by it."""
+    service.box.run("systemctl", "start", SOCKET)
+    assert service.show("ActiveState") == "inactive"
+    assert service.ask() == "release 1"
+    assert service.show("ActiveState") == "active"
+
+
+def test_stop_waits_for_the_requests_in_progress(service: Service) -> None:
+    """A request may take longer than TimeoutStopSec: the master asks for the time that it needs."""
+    service.configure("TimeoutStopSec=1")
+    service.control("start")
+    with service.journal() as journal, service.asked("/slow") as answer:
+        with service.meanwhile("stop") as stop:
+            journal.line("told to drain")
+            assert answer.read().endswith(b"release 1")
+        assert stop.returncode == 0
+    assert (service.show("Result"), service.show("ExecMainStatus")) == ("success", "0")
+
+
+def test_nothing_is_left_after_a_stop(running: Service) -> None:
+    """Master and workers leave by themselves; nobody has to be killed."""
+    with running.journal() as journal:
+        running.control("stop")
+        journal.line("Deactivated successfully")
+        assert "SIGKILL" not in journal.log()
+    assert (running.show("Result"), running.show("ExecMainStatus")) == ("success", "0")
+
+
+def test_an_upgrade_makes_the_new_master_the_main_process(running: Service) -> None:
+    """Under the same unit another master serves, which systemd reloads and stops from then on."""
+    old = running.show("MainPID")
+    running.release(2)
+    with running.journal() as journal:
+        running.signal("USR2", "main")
+        journal.line("the new master serves")
+    assert survivors([running.box.process(int(old))], PATIENCE) == []
+    assert running.show("MainPID") not in {old, "0"}
+    assert running.ask() == "release 2"
+    running.release(3)
+    running.control("reload")
+    assert running.ask() == "release 3"
+    running.control("stop")
+    assert running.show("Result") == "success"

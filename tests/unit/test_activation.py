@@ -1,0 +1,50 @@
+"""Socket activation: what a service manager hands over."""
+
+from __future__ import annotations
+
+import pytest
+
+from daphne_supervisor import activation
+
+
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({}, ()),
+        ({"LISTEN_FDS": "2", "LISTEN_PID": "42", "LISTEN_FDNAMES": "web:admin"}, ("web", "admin")),
+        ({"LISTEN_FDS": "2", "LISTEN_PID": "42"}, ("", "")),
+        ({"LISTEN_FDS": "1", "LISTEN_PID": "42", "LISTEN_FDNAMES": "web:admin"}, ("web",)),
+        ({"LISTEN_FDS": "2", "LISTEN_PID": "41"}, ()),
+        ({"LISTEN_FDS": "two", "LISTEN_PID": "42"}, ()),
+    ],
+)
+def test_what_is_handed_over_is_ours_only_by_its_process_id(
+    environ: dict[str, str], names: tuple[str, ...]
+) -> None:
+    """Variables meant for another process are not taken for our own; names may be missing."""
+    assert activation.names(environ, 42) == names
+
+
+def test_programs_that_we_start_are_handed_nothing() -> None:
+    """All variables of the protocol go, whoever they were meant for, and nothing else."""
+    environ = {
+        "LISTEN_FDS": "1",
+        "LISTEN_PID": "7",
+        "LISTEN_FDNAMES": "web",
+        "LISTEN_PIDFDID": "9",
+        "LISTENER": "mine",
+    }
+    activation.forget(environ)
+    assert environ == {"LISTENER": "mine"}
+    activation.forget(environ)
+
+
+@pytest.mark.parametrize("names", [("web", "admin"), ("", ""), ("web",)])
+def test_what_was_handed_over_can_be_handed_on(names: tuple[str, ...]) -> None:
+    """The next process reads what we have read."""
+    assert activation.names(activation.handed_on(names, 7), 7) == names
+
+
+def test_nothing_to_hand_on_is_no_variable() -> None:
+    """A process that was handed nothing does not speak the protocol."""
+    assert activation.handed_on((), 7) == {}
