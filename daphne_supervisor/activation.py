@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
-__all__ = ["forget", "handed_on", "names"]
+__all__ = ["forget", "names"]
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 """systemd sets the last one since version 258."""
@@ -35,11 +35,3 @@ def forget(environ: MutableMapping[str, str]) -> None:
     """Take the variables out of `environ`: programs that we start are handed nothing."""
     for variable in _VARIABLES:
         environ.pop(variable, None)
-
-
-def handed_on(given: tuple[str, ...], process: int) -> dict[str, str]:
-    """Return the variables with which the descriptors of these names are meant for the process."""
-    if not given:
-        return {}
-    texts = (str(process), str(len(given)), ":".join(given))
-    return dict(zip(_VARIABLES, texts, strict=False))

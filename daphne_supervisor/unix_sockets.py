@@ -162,15 +162,16 @@ def _break_link(endpoint: Endpoint, name: str) -> None:
     The number may be another process's by now, so the socket is asked. Two who want to remove the
     link exclude each other by locking its directory: the slower one would remove the other's lock.
     """
-    if not os.readlink(name).isdecimal():
-        endpoint.refuse(f"{name} is a symbolic link")
-    if reason := _occupied(endpoint.path):
-        endpoint.refuse(reason)
     directory = os.open(os.path.dirname(name) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.islink(name):  # pragma: no branch - else somebody was faster
-            os.unlink(name)
+        if not os.path.islink(name):
+            return  # somebody was faster
+        if not os.readlink(name).isdecimal():
+            endpoint.refuse(f"{name} is a symbolic link")
+        if reason := _occupied(endpoint.path):
+            endpoint.refuse(reason)
+        os.unlink(name)
     except BlockingIOError:
         endpoint.refuse(_IN_USE)
     finally:

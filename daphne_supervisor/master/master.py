@@ -125,21 +125,17 @@ class Master:
         self._reread = reread
         self._clock = clock
         self._mailbox = Mailbox()
-        environ = dict(os.environ)  # as it was, for a successor
+        environ = dict(os.environ)  # as it is before anything is taken out
         self._selector = selector or selectors.DefaultSelector()
         self._notifier = Notifier(os.environ)
+        activation.forget(os.environ)
         config = heritage.config
         self._office = Office(
             self._notifier, PidFile(config.process.pid_file), heritage.listeners
         )
         self._status_file = StatusFile(config.process.status_file)
         self._upgrade = Upgrade(
-            inheritance,
-            self._office,
-            heritage.listeners,
-            directory,
-            environ,
-            abandon=self._leave_alone,
+            inheritance, self._office, heritage.listeners, directory, environ
         )
         self._hands = hands or Processes(heritage, self._selector, self._leave_alone)
         self._supervisor = Supervisor(

@@ -40,7 +40,7 @@ from daphne_supervisor.master.model import (
 from daphne_supervisor.master.nursery import receive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, MutableMapping
+    from collections.abc import Iterable, Mapping, MutableMapping
 
     from daphne_supervisor.listeners import Listener
     from daphne_supervisor.master.model import Event
@@ -109,8 +109,6 @@ class Successor:
         descriptors: Iterable[int],
         environ: Mapping[str, str],
         directory: str,
-        *,
-        abandon: Callable[[], None],
     ) -> None:
         """Start it in `directory`, with `descriptors` open; `listeners` describes them.
 
@@ -137,7 +135,7 @@ class Successor:
 
         with far:
             try:
-                self.pid = fork(become, abandon=abandon)
+                self.pid = fork(become)  # what is not inheritable is closed by exec
             except OSError:
                 self.channel.close()
                 raise
@@ -165,8 +163,6 @@ class Upgrade:
         listeners: tuple[Listener, ...],
         directory: str,
         environ: Mapping[str, str],
-        *,
-        abandon: Callable[[], None],
     ) -> None:
         """Be ready; a successor is started in `directory` with `environ`."""
         self._predecessor = None if predecessor is None else predecessor.channel
@@ -175,7 +171,6 @@ class Upgrade:
         self._listeners = listeners
         self._directory = directory
         self._environ = environ
-        self._abandon = abandon
         self._selector: selectors.BaseSelector
 
     def begin(self, selector: selectors.BaseSelector) -> None:
@@ -233,7 +228,6 @@ class Upgrade:
                 listening.descriptors(self._listeners),
                 self._environ,
                 self._directory,
-                abandon=self._abandon,
             )
         except OSError as error:
             return [SuccessorExited(f"could not be forked: {error.strerror}")]

@@ -11,7 +11,9 @@ and the process in between leaves: the worker has lost its parent and is given t
 subreaper above (PR_SET_CHILD_SUBREAPER of prctl(2)), which is the master.
 
 What passes: down, one packet for each worker, its slot in JSON and its end of the channel as a
-descriptor; up, the reports `Grown`, `Born`, `Stillborn` and `BootFailed` of `messages`.
+descriptor; up, the reports `Grown`, `Born`, `Stillborn` and `BootFailed` of `messages`. The end of
+the channel is the end of the zygote: a signal to the whole service is for the workers and the
+master, and must not keep a worker that crashes meanwhile from being replaced.
 """
 
 from __future__ import annotations
@@ -60,6 +62,10 @@ _FOR_THE_MASTER = (
 
 _REQUEST = 256
 """More bytes than a request has."""
+
+_PACKET = 32768
+"""Bytes of a report that are sent at once: the kernel refuses a packet that is too large, and the
+master reads no more than 65536. A traceback may be longer."""
 
 
 class Seed(Protocol):
@@ -112,11 +118,14 @@ class Zygote:
         access_log = self._heritage.access_log
         if access_log is not None:
             signal.signal(signal.SIGUSR1, lambda *_: access_log.reopen())
+            access_log.reopen()  # the signal may have come too early
         try:
             self._grow()
         except BootError as error:
             self._tell(BootFailed(str(error), getattr(error, "traceback", "")))
             return ExitCode.BOOT_FAILED
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
         self._tell(Grown())
         while self._serve():
             pass
@@ -129,6 +138,7 @@ class Zygote:
         for name in _FOR_THE_MASTER:
             os.environ.pop(name, None)
         os.environ.update(heritage.config.app.environment)
+        heritage.hooks.forget()
         gc.disable()  # what is imported stays; looking for garbage would only touch pages
         self._seed = heritage.grow(heritage.config, heritage.listeners)
         privileges.drop(heritage.privileges)
@@ -138,12 +148,19 @@ class Zygote:
         gc.freeze()
 
     def _tell(self, report: ZygoteReport) -> None:
+        data = encode(report)
         with contextlib.suppress(OSError):  # the master is gone, or does not want to know
-            self._channel.send(encode(report))
+            for start in range(0, len(data), _PACKET):
+                self._channel.send(data[start : start + _PACKET])
 
     def _serve(self) -> bool:
         """Fork one worker; return whether there may be more to do."""
-        packet, descriptors, _, _ = socket.recv_fds(self._channel, _REQUEST, 1)
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(
+                self._channel, _REQUEST, 1, socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:  # the master died without having read all that we said
+            return False
         if not packet:
             return False
         slot = json.loads(packet)["slot"]
@@ -157,10 +174,11 @@ class Zygote:
         """Return the worker's process id when it is the master's child, or 0 and what failed."""
         ear, mouth = os.pipe()
         try:
-            between = fork(lambda: self._fork_worker(slot, far, mouth))
+            between = fork(lambda: self._fork_worker(slot, far, ear, mouth))
             os.close(mouth)
             mouth = -1
-            os.waitpid(between, 0)
+            with contextlib.suppress(ChildProcessError):  # a preloaded application ignores SIGCHLD
+                os.waitpid(between, 0)
             said = os.read(ear, _REQUEST).decode()
         except OSError as error:
             return 0, error.strerror or str(error)
@@ -170,8 +188,9 @@ class Zygote:
                 os.close(mouth)
         return (int(said), "") if said.isdecimal() else (0, said or "its parent died")
 
-    def _fork_worker(self, slot: int, far: socket.socket, mouth: int) -> int:
+    def _fork_worker(self, slot: int, far: socket.socket, ear: int, mouth: int) -> int:
         """Be the process in between: fork the worker, say who it is, and leave."""
+        os.close(ear)
         try:
             pid = fork(lambda: self._be_worker(slot, far, mouth))
         except OSError as error:
@@ -183,8 +202,9 @@ class Zygote:
     def _be_worker(self, slot: int, far: socket.socket, mouth: int) -> int:
         os.close(mouth)
         self._channel.close()
-        gc.enable()
         heritage = self._heritage
+        set_title(f"worker {slot} gen {self._generation} born", heritage.config.application)
+        gc.enable()
         heritage.hooks.after_fork(slot=slot, generation=self._generation, pid=os.getpid())
         return self._seed.run(
             Assignment(

@@ -240,5 +240,9 @@ class Connection(Protocol):
             self.transport.abortConnection()
 
     def drain(self) -> None:
-        """The worker is leaving."""
-        self._codec.drain()
+        """The worker is leaving. An error of ours costs this connection, not all behind it."""
+        try:
+            self._codec.drain()
+        except Exception:
+            logger.exception("connection of %s: internal error", self.peer.text)
+            self.transport.abortConnection()

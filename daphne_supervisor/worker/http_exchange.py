@@ -235,14 +235,16 @@ class HttpExchange(Exchange):
         self._service.in_flight -= 1
         if self.gone or self._state is _COMPLETE:
             return
+        status, text = 503, "The worker is leaving."
         if not self._dismissed:
+            status, text = 500, "Application returned without a response."
             logger.error(
                 "%s: the application returned without a complete response", self.describe()
             )
         if self._state is _SENDING:
             self._break_off()
         else:
-            self._answer(500, "Application returned without a response.")
+            self._answer(status, text)
 
     def _answer(self, status: int, text: str, *extra: tuple[bytes, bytes]) -> None:
         headers, page = error_page(status, text)

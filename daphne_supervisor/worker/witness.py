@@ -16,6 +16,7 @@ it is an order only when it comes from the master, or from what the master runs 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from daphne_supervisor.worker.exchange import Exchange
     from daphne_supervisor.worker.service import Service
 
-__all__ = ["call", "hold_back", "testimony"]
+__all__ = ["call", "hold_back", "statement"]
 
 #: Exchanges that are named, and characters of each: a log line is read by people.
 _MOST, _LONGEST = 20, 200
@@ -53,20 +54,20 @@ def _wait(slot: int, service: Service) -> None:
     while not _is_above(signal.sigwaitinfo({signal.SIGUSR2}).si_pid):
         pass
     exchanges = list(service.exchanges)  # one step of the interpreter: the loop cannot interfere
-    line = testimony(slot, exchanges, service.threads.busy, time.monotonic())
+    line = statement(slot, exchanges, service.threads.busy, time.monotonic())
     os.write(_STANDARD_ERROR, line.encode())
     os.kill(os.getpid(), signal.SIGABRT)
 
 
 def _is_above(pid: int) -> bool:
     """Say whether `pid` is the parent of this process, or one of its parents."""
-    try:
-        return pid in [parent.pid for parent in psutil.Process().parents()]
-    except psutil.Error:  # one of them has ended at this moment
-        return pid == os.getppid()
+    above = [os.getppid()]
+    with contextlib.suppress(psutil.Error):  # one of them has ended at this moment
+        above += [parent.pid for parent in psutil.Process().parents()]
+    return pid in above
 
 
-def testimony(slot: int, exchanges: Collection[Exchange], threads: int, now: float) -> str:
+def statement(slot: int, exchanges: Collection[Exchange], threads: int, now: float) -> str:
     """Return the line that names the exchanges in progress, those that take longest first.
 
     `threads` are busy with synchronous code, and `now` is the monotonic time in seconds.

@@ -1,7 +1,7 @@
-"""The application behind a real systemd: it says which release it is, and waits at a gate.
+"""The application behind a real systemd: it says which release it is, and waits at gates.
 
-The gate is a file. While a test holds the lock on it, whoever wants to pass waits, and says so in
-the log: so the test knows when it is time to look, and decides how long a moment lasts.
+A gate is a file. While a test holds the lock on it, whoever wants to pass waits, and says so in the
+log: so the test knows when it is time to look, and decides how long a moment lasts.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
-GATE = "/srv/project/gate"
+GATES = Path("/srv/project/gates")
 
 
 def release(number: int) -> Application:
-    """Return an application whose startup passes the gate, as `/gate` does, and `/slow` takes 3 s."""
+    """Return an application with gates at its startup and at `/gate`; `/slow` takes 3 s."""
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
             return
         if scope["path"] == "/gate":
-            await pass_gate("a request")
+            await pass_gate("request")
         elif scope["path"] == "/slow":
             await asyncio.sleep(3)
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -47,12 +47,12 @@ async def lifespan(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def pass_gate(who: str) -> None:
+async def pass_gate(name: str) -> None:
     """Wait until nobody holds the lock."""
-    print(f"{who} is at the gate", flush=True)  # noqa: T201 - to the journal, by the shortest way
-    await asyncio.to_thread(_pass_gate)
+    print(f"at the gate: {name}", flush=True)  # noqa: T201 - the shortest way to the journal
+    await asyncio.to_thread(_pass_gate, GATES / name)
 
 
-def _pass_gate() -> None:
-    with Path(GATE).open("rb") as gate:
+def _pass_gate(path: Path) -> None:
+    with path.open("rb") as gate:
         fcntl.flock(gate, fcntl.LOCK_SH)

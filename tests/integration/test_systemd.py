@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import shutil
+import signal
 import socket
 import sys
 from contextlib import contextmanager
@@ -23,7 +24,6 @@ from tests.support.project import Project
 from tests.support.systemd import SystemdBox
 
 if TYPE_CHECKING:
-    import signal
     import subprocess
     from collections.abc import Iterator
     from typing import IO
@@ -69,7 +69,8 @@ class Service:
         self.box = box
         for unit in (SERVICE, SOCKET):
             box.write(f"{UNITS}/{unit}", (DEPLOY / unit).read_text())
-        box.write("/srv/project/gate", "")
+        for gate in ("startup", "request"):
+            box.write(f"/srv/project/gates/{gate}", "")
         self.configure("CPUAffinity=0 1")  # two workers on every machine with two processors
         self.release(1)
 
@@ -89,9 +90,9 @@ class Service:
         current.symlink_to(f"release-{number}")
 
     @contextmanager
-    def closed_gate(self) -> Iterator[IO[bytes]]:
-        """Let whoever comes to the gate wait until the block ends, or the file is closed."""
-        with self.box.path("/srv/project/gate").open("rb") as gate:
+    def closed_gate(self, name: str = "startup") -> Iterator[IO[bytes]]:
+        """Let whoever comes to a gate wait until the block ends, or the file is closed."""
+        with self.box.path(f"/srv/project/gates/{name}").open("rb") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
             yield gate
 
@@ -117,6 +118,10 @@ class Service:
     def show(self, name: str) -> str:
         """Return what systemd says of the service under `name`."""
         return self.box.run("systemctl", "show", "--value", f"--property={name}", SERVICE)
+
+    def master(self) -> psutil.Process:
+        """Return the main process, as systemd knows it."""
+        return self.box.process(int(self.show("MainPID")))
 
     def meanwhile(self, verb: str) -> ContextManager[subprocess.Popen[bytes]]:
         """Run `systemctl VERB` on the service during the `with` block."""
@@ -153,7 +158,9 @@ class Service:
 def service(box: SystemdBox) -> Iterator[Service]:
     """Return the service, not started yet, with release 1 in place."""
     service = Service(box)
-    yield service
+    with box.journal(SERVICE) as journal:
+        yield service
+    sys.stderr.write(journal.log())
     service.remove()
 
 
@@ -168,7 +175,7 @@ def test_start_returns_when_the_workers_are_ready(service: Service) -> None:
     """Whoever is ordered after the service starts when it serves, not when it was executed."""
     with service.closed_gate() as gate, service.journal() as journal:
         with service.meanwhile("start") as start:
-            journal.line("startup is at the gate")
+            journal.line("at the gate: startup")
             assert service.show("ActiveState") == "activating"
             assert start.poll() is None
             gate.close()
@@ -182,7 +189,7 @@ def test_reload_returns_when_the_new_code_serves(running: Service) -> None:
     running.release(2)
     with running.closed_gate() as gate, running.journal() as journal:
         with running.meanwhile("reload") as reload:
-            journal.line("startup is at the gate")
+            journal.line("at the gate: startup")
             assert running.show("ActiveState") == "reloading"
             assert running.ask() == "release 1"
             assert reload.poll() is None
@@ -211,12 +218,12 @@ def test_a_frozen_service_is_restarted_and_the_queue_is_served(service: Service)
     """The watchdog ends a master that is wedged; who connected meanwhile is answered by the next."""
     service.configure("WatchdogSec=1", "TimeoutAbortSec=1", "RestartSec=0")
     service.control("start")
-    frozen = service.show("MainPID")
+    frozen = service.master()
     service.signal("STOP", "all")
     with service.journal() as journal, service.asked() as answer:
         journal.line("Watchdog timeout")
         assert answer.read().endswith(b"release 1")
-    assert service.show("MainPID") != frozen
+    assert service.master() != frozen
 
 
 def test_the_watchdog_leaves_a_busy_service_alone(service: Service) -> None:
@@ -236,7 +243,7 @@ def test_a_restart_refuses_no_connection(service: Service) -> None:
     service.release(2)
     with service.journal() as journal:
         with service.closed_gate() as gate, service.meanwhile("restart") as restart:
-            journal.line("startup is at the gate")
+            journal.line("at the gate: startup")
             with (
                 service.box.beside(sys.executable, "-c", CLIENT) as client,
                 service.asked() as answer,
@@ -254,6 +261,7 @@ def test_a_connection_starts_the_service(service: Service) -> None:
     service.box.run("systemctl", "start", SOCKET)
     assert service.show("ActiveState") == "inactive"
     assert service.ask() == "release 1"
+    service.control("start")  # the other worker may not be ready yet
     assert service.show("ActiveState") == "active"
 
 
@@ -280,16 +288,38 @@ def test_nothing_is_left_after_a_stop(running: Service) -> None:
 
 def test_an_upgrade_makes_the_new_master_the_main_process(running: Service) -> None:
     """Under the same unit another master serves, which systemd reloads and stops from then on."""
-    old = running.show("MainPID")
+    old = running.master()
     running.release(2)
-    with running.journal() as journal:
-        running.signal("USR2", "main")
-        journal.line("the new master serves")
-    assert survivors([running.box.process(int(old))], PATIENCE) == []
-    assert running.show("MainPID") not in {old, "0"}
+    running.signal("USR2", "main")
+    assert survivors([old], PATIENCE) == []
+    assert running.master() != old
     assert running.ask() == "release 2"
     running.release(3)
     running.control("reload")
     assert running.ask() == "release 3"
     running.control("stop")
     assert running.show("Result") == "success"
+
+
+def test_an_upgrade_can_be_taken_back(running: Service) -> None:
+    """HUP to the old master, while it still drains, makes it the main process again."""
+    old = running.master()
+    with (
+        running.closed_gate("request") as gate,
+        running.journal() as journal,
+        running.asked("/gate") as answer,
+    ):
+        journal.line("at the gate: request")
+        running.signal("USR2", "main")
+        journal.line("the new master takes over")
+        new = running.master()
+        assert new != old
+        old.send_signal(signal.SIGHUP)
+        assert survivors([new], PATIENCE) == []
+        gate.close()
+        assert answer.read().endswith(b"release 1")
+    assert running.master() == old
+    running.release(2)
+    running.control("reload")
+    assert running.ask() == "release 2"
+    assert running.master() == old

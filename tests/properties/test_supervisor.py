@@ -151,7 +151,7 @@ class CheckedWorld(World):
                 assert not action.failed or Milestone.RELOADING in self.told
                 self.told.append(milestone)
             case Reassure():
-                assert self.now - self.reassured >= WATCHDOG, "reassures too often"
+                assert self.now >= self.reassured + WATCHDOG, "reassures too often"
                 assert Milestone.READY in self.told
                 assert self._ready or self.supervisor.stop or self._away, "all is not well"
                 self.reassured = self.now

@@ -34,12 +34,26 @@ APPS = "tests.support.apps"
 PATIENCE = 20.0
 """Seconds that a process gets to leave. Far more than any of them needs."""
 
+_HAND_OVER = """
+import os, sys
+numbers, names, *command = sys.argv[1:]
+numbers = [int(number) for number in numbers.split(",")]
+copies = [os.dup(number) for number in numbers]  # out of the way of those to be made
+for place, copy in enumerate(copies, 3):
+    os.dup2(copy, place)
+os.environ |= {"LISTEN_FDS": str(len(numbers)), "LISTEN_PID": str(os.getpid())}
+if names:
+    os.environ["LISTEN_FDNAMES"] = names
+os.execv(command[0], command)
+"""
+"""Becomes a command that is handed descriptors as by systemd: from 3 on, and meant for its pid."""
+
 _PORT = re.compile(r"Listening on TCP address (\S+):(\d+)")
 
 
-def command(*arguments: str) -> list[str]:
+def command(*arguments: str, python: str = sys.executable) -> list[str]:
     """Return the command line that runs the checkout, not what may be installed elsewhere."""
-    return [sys.executable, "-m", "daphne_supervisor", *arguments]
+    return [python, "-m", "daphne_supervisor", *arguments]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -93,6 +107,14 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
+def _is_zygote(process: psutil.Process) -> bool:
+    """Whether `process` is what workers are forked from, by its title."""
+    try:
+        return ": zygote gen " in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # or a zombie, since a moment ago
+        return False
+
+
 class Daphne:
     """One running master, as a context manager: ready at entry, gone at exit."""
 
@@ -103,16 +125,26 @@ class Daphne:
         env: Mapping[str, str] | None = None,
         cwd: Path | str = ROOT,
         pass_fds: Sequence[int] = (),
+        activated: Sequence[int] = (),
+        names: str = "",
+        python: str = sys.executable,
         patience: float = 30.0,
     ) -> None:
-        """Prepare `daphne-supervisor ARGUMENTS APPLICATION`; the port defaults to a free one."""
+        """Prepare `daphne-supervisor ARGUMENTS APPLICATION`; the port defaults to a free one.
+
+        The descriptors `activated` are handed over as by systemd, with LISTEN_FDNAMES if there are
+        `names`; then there is no default.
+        """
         given = {argument.partition("=")[0] for argument in arguments}
         places = {"-p", "--port", "-u", "--unix-socket", "--fd", "-e", "--endpoint"}
-        defaults = () if given & places else ("--port", "0")
-        self._arguments = (*defaults, *arguments, application)
+        defaults = () if given & places or activated else ("--port", "0")
+        self._command = command(*defaults, *arguments, application, python=python)
+        if activated:
+            numbers = ",".join(map(str, activated))
+            self._command = [sys.executable, "-c", _HAND_OVER, numbers, names, *self._command]
         self._env = environment(env)
         self._cwd = cwd
-        self._pass_fds = pass_fds
+        self._pass_fds = (*pass_fds, *activated)
         self._patience = patience
         self._said: list[str] = []
         self._seen: list[psutil.Process] = []
@@ -127,7 +159,7 @@ class Daphne:
         self._log_path = place / "log"
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                command(*self._arguments),
+                self._command,
                 env=self._env | {"NOTIFY_SOCKET": str(place / "notify")},
                 cwd=self._cwd,
                 pass_fds=self._pass_fds,
@@ -162,9 +194,9 @@ class Daphne:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for worker in self._seen:  # whoever has outlived the master
+        for child in self._seen:  # whoever has outlived the master
             with contextlib.suppress(psutil.NoSuchProcess):
-                worker.kill()
+                child.kill()
         self.final_log = self.log()
         self._notify.close()
         self._directory.cleanup()
@@ -223,17 +255,17 @@ class Daphne:
         return f"http://127.0.0.1:{self.port}"
 
     def workers(self) -> list[psutil.Process]:
-        """Its living children, the leaving ones too, none when the master is gone."""
+        """Its living workers, the leaving ones too, none when the master is gone."""
         try:
             children = psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
             return []
         present = [child for child in children if _lives(child)]
-        self._seen += [worker for worker in present if worker not in self._seen]
-        return present
+        self._seen += [child for child in present if child not in self._seen]
+        return [child for child in present if not _is_zygote(child)]
 
     def worker_pids(self) -> list[int]:
-        """The process ids of its present children."""
+        """The process ids of its present workers."""
         return sorted(worker.pid for worker in self.workers())
 
     def signal(self, number: signal.Signals) -> None:

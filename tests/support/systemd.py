@@ -20,7 +20,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from contextlib import ExitStack, closing, contextmanager
+import time
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn, Self
 
@@ -188,16 +189,18 @@ class SystemdBox:
         return Program([*_nsenter(self._init), "--net", "--", *arguments])
 
     def journal(self, unit: str) -> Program:
-        """Return a program, not started yet, that prints what `unit` logs from then on."""
+        """Return a program, not started yet, that prints what `unit` logs from this moment on."""
         folder = self.path("/run/log/journal")
-        arguments = ["--directory", str(folder), "--unit", unit, "--follow", "--lines=0"]
-        return Program([tool("journalctl", "systemd"), *arguments, "--output=cat"])
+        which = (f"--directory={folder}", f"--unit={unit}", f"--since=@{time.time():.6f}")
+        how = ("--follow", "--no-tail", "--output=cat")
+        return Program([tool("journalctl", "systemd"), *which, *how])
 
     def process(self, inside: int) -> psutil.Process:
         """Return the process whose id in the box is `inside`."""
         for process in psutil.Process(self._init).children(recursive=True):
-            if _inner_pid(process.pid) == inside:
-                return process
+            with suppress(FileNotFoundError):  # it has just ended
+                if _inner_pid(process.pid) == inside:
+                    return process
         message = f"no process {inside} in the box"
         raise LookupError(message)
 

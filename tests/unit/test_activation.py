@@ -37,14 +37,3 @@ def test_programs_that_we_start_are_handed_nothing() -> None:
     activation.forget(environ)
     assert environ == {"LISTENER": "mine"}
     activation.forget(environ)
-
-
-@pytest.mark.parametrize("names", [("web", "admin"), ("", ""), ("web",)])
-def test_what_was_handed_over_can_be_handed_on(names: tuple[str, ...]) -> None:
-    """The next process reads what we have read."""
-    assert activation.names(activation.handed_on(names, 7), 7) == names
-
-
-def test_nothing_to_hand_on_is_no_variable() -> None:
-    """A process that was handed nothing does not speak the protocol."""
-    assert activation.handed_on((), 7) == {}

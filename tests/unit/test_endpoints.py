@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
 from daphne_supervisor.config import Bind
-from daphne_supervisor.endpoints import Endpoint, TlsFiles, assemble, inherited_names, parse
+from daphne_supervisor.endpoints import Endpoint, TlsFiles, assemble, parse
 from daphne_supervisor.errors import BootError, SupervisorError, UsageError
 
 DEFAULT = ("tcp:port=8000:interface=127.0.0.1", "--port")
@@ -51,6 +51,37 @@ def test_listeners_are_assembled_as_daphne_does(
 
 
 @pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("web", "admin"), ["LISTEN_FDS web", "LISTEN_FDS admin"]),
+        (("", "a\nb"), ["LISTEN_FDS 3", "LISTEN_FDS 'a\\nb'"]),
+    ],
+)
+def test_without_an_option_what_systemd_hands_over_is_listened_on(
+    names: tuple[str, ...], labels: list[str]
+) -> None:
+    """All of it, with names or without; complaints name what stands in the unit file."""
+    found = [parse(text, origin, names) for text, origin in assemble(Bind(), names)]
+    assert [each.fileno for each in found] == [3, 4]
+    assert [each.label for each in found] == labels
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        Bind(host="::1"),
+        Bind(port=0),
+        Bind(unix_socket="x"),
+        Bind(fd=0),
+        Bind(endpoints=("systemd:INET:index=0",)),
+    ],
+)
+def test_with_an_option_what_systemd_hands_over_is_only_what_is_asked_for(bind: Bind) -> None:
+    """Who says where to listen means it."""
+    assert assemble(bind, ("web",)) == assemble(bind)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("tcp:80", {"port": 80}),
@@ -60,7 +91,7 @@ def test_listeners_are_assembled_as_daphne_does(
         (r"t\cp:8\0", {"port": 80}),
         ("tcp6:80", {"kind": "tcp", "port": 80, "host": "::"}),
         (r"tcp6:80:7:\:\:1", {"kind": "tcp", "port": 80, "host": "::1", "backlog": 7}),
-        ("unix:/x", {"path": "/x", "mode": 0o666}),
+        ("unix:/x", {"path": "/x", "mode": None}),
         ("unix:/x:660", {"path": "/x", "mode": 0o660}),
         (
             "unix:/x:mode=0o600:lockfile=0:backlog=9",
@@ -165,31 +196,17 @@ def test_an_endpoint_is_called_what_the_user_called_it(text: str, origin: str, l
 
 
 @pytest.mark.parametrize(
-    ("environ", "names"),
+    ("text", "fileno", "name"),
     [
-        ({}, ()),
-        ({"LISTEN_FDS": "2", "LISTEN_PID": "42", "LISTEN_FDNAMES": "web:admin"}, ("web", "admin")),
-        ({"LISTEN_FDS": "2", "LISTEN_PID": "42"}, ("", "")),
-        ({"LISTEN_FDS": "1", "LISTEN_PID": "42", "LISTEN_FDNAMES": "web:admin"}, ("web",)),
-        ({"LISTEN_FDS": "2", "LISTEN_PID": "41"}, ()),
-        ({"LISTEN_FDS": "two", "LISTEN_PID": "42"}, ()),
+        ("systemd:domain=INET:index=0", 3, "web"),
+        ("systemd:UNIX:1", 4, "admin"),
+        ("systemd:INET:name=admin", 4, "admin"),
     ],
 )
-def test_what_systemd_hands_over_is_ours_only_by_its_process_id(
-    environ: dict[str, str], names: tuple[str, ...]
-) -> None:
-    """Variables meant for another process are not taken for our own; names may be missing."""
-    assert inherited_names(environ, 42) == names
-
-
-@pytest.mark.parametrize(
-    ("text", "fileno"),
-    [("systemd:domain=INET:index=0", 3), ("systemd:UNIX:1", 4), ("systemd:INET:name=admin", 4)],
-)
-def test_a_systemd_endpoint_is_a_descriptor(text: str, fileno: int) -> None:
+def test_a_systemd_endpoint_is_a_descriptor(text: str, fileno: int, name: str) -> None:
     """The first socket handed over is descriptor 3; a name finds its own."""
     found = parse(text, "--endpoint", ("web", "admin"))
-    assert (found.kind, found.fileno) == ("fd", fileno)
+    assert (found.kind, found.fileno, found.name) == ("fd", fileno, name)
 
 
 @pytest.mark.parametrize("text", ["systemd:INET:index=2", "systemd:INET:name=ftp"])
@@ -197,6 +214,13 @@ def test_a_socket_that_systemd_did_not_hand_over_is_missed(text: str) -> None:
     """That is a mistake of the unit file, not of the command line: it cannot boot."""
     with pytest.raises(BootError, match=r"systemd has handed over \(LISTEN_FDS\): 2$"):
         parse(text, "--endpoint", ("web", "admin"))
+
+
+def test_an_endpoint_is_refused_by_its_name() -> None:
+    """The line begins with the option, and hides where it came from."""
+    with pytest.raises(BootError, match="^--port 80: is too low$") as caught:
+        parse("tcp:80", "--port").refuse("is too low")
+    assert caught.value.__suppress_context__
 
 
 WORDS = st.text(st.characters(exclude_characters=":=\\\0", codec="utf-8"), min_size=1)

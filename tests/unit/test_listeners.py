@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
+import json
 import os
 import socket
 import stat
@@ -13,9 +15,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daphne_supervisor import listeners
-from daphne_supervisor.endpoints import Endpoint, TlsFiles, parse
+from daphne_supervisor.config import Bind
+from daphne_supervisor.endpoints import TlsFiles, parse
 from daphne_supervisor.errors import BootError
-from daphne_supervisor.listeners import Listener, open_all, release
+from daphne_supervisor.listeners import (
+    Listener,
+    abandon,
+    descriptors,
+    export,
+    open_all,
+    release,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +35,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def opened(*texts: str, origin: str = "--endpoint", backlog: int = 16) -> Iterator[Any]:
     """Open listeners for endpoint strings, and release them at the end."""
-    found = open_all([parse(text, origin) for text in texts], backlog)
+    found = open_all([parse(text, origin) for text in texts], Bind(backlog=backlog))
     try:
         yield found
     finally:
@@ -196,31 +206,30 @@ def test_a_file_name_that_is_none_is_named() -> None:
 # Unix sockets
 
 
-@pytest.mark.parametrize(("given", "mode"), [("", 0o666), (":mode=600", 0o600)])
-def test_a_unix_socket_has_the_mode_asked_for(tmp_path: Path, given: str, mode: int) -> None:
-    """The umask has no say; at the end the file is gone."""
+def test_a_unix_socket_is_described_by_its_path(tmp_path: Path) -> None:
+    """Not by the name that it was bound to; at the end the file is gone."""
     path = tmp_path / "x.sock"
-    with opened(f"unix:{path}{given}") as [listener]:
-        assert stat.S_IMODE(path.stat().st_mode) == mode
+    with opened(f"unix:{path}", backlog=7) as [listener]:
         assert listener.description == f"UNIX socket {path}"
         assert not listener.socket.getblocking()
         assert not listener.socket.get_inheritable()
         assert reachable(socket.AF_UNIX, str(path))
-    assert not path.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
-def stale(path: Path) -> None:
-    """Leave a socket file behind that nobody listens on."""
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-
-
-def test_a_stale_socket_file_is_replaced(tmp_path: Path) -> None:
-    """A killed server does not keep the next one from starting."""
+@pytest.mark.parametrize(("more", "room"), [("", 3), (":backlog=1", 2)])
+def test_a_unix_socket_has_the_backlog_asked_for(tmp_path: Path, more: str, room: int) -> None:
+    """One more than the backlog may wait, as Linux counts."""
     path = tmp_path / "x.sock"
-    stale(path)
-    with opened(f"unix:{path}"):
-        assert reachable(socket.AF_UNIX, str(path))
+    with opened(f"unix:{path}{more}", backlog=2), contextlib.ExitStack() as stack:
+        waiting = 0
+        while True:
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            if client.connect_ex(str(path)):
+                break
+            waiting += 1
+    assert waiting == room
 
 
 def test_a_live_servers_socket_is_left_alone(tmp_path: Path) -> None:
@@ -232,104 +241,35 @@ def test_a_live_servers_socket_is_left_alone(tmp_path: Path) -> None:
         assert reachable(socket.AF_UNIX, str(path))
 
 
-def test_a_server_too_busy_to_accept_is_alive(tmp_path: Path) -> None:
-    """A full backlog is no proof of death."""
-    path = tmp_path / "x.sock"
-    with opened(f"unix:{path}:backlog=1"), contextlib.ExitStack() as stack:
-        full = 0
-        while full == 0:
-            client = stack.enter_context(socket.socket(socket.AF_UNIX))
-            client.setblocking(False)
-            full = client.connect_ex(str(path))
-        assert full == errno.EAGAIN
-        assert complaint(f"unix:{path}").endswith("is in use by another process")
-
-
-def test_a_datagram_socket_is_left_alone(tmp_path: Path) -> None:
-    """It is somebody's, though nothing of ours can connect to it."""
-    path = tmp_path / "x.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.bind(str(path))
-        assert complaint(f"unix:{path}").endswith("is in use by another process")
-    assert path.exists()
-
-
-def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
-    """A path typed wrong does not cost the file that is there."""
-    path = tmp_path / "data"
-    path.write_text("precious")
-    line = complaint(f"unix:{path}", origin="--unix-socket")
-    assert line == f"--unix-socket {path}: exists and is no socket"
-    assert path.read_text() == "precious"
-
-
-def test_a_link_to_a_socket_is_left_alone(tmp_path: Path) -> None:
-    """What the link points to is not ours to replace."""
-    stale(tmp_path / "x.sock")
-    (tmp_path / "link").symlink_to("x.sock")
-    assert complaint(f"unix:{tmp_path}/link").endswith("exists and is no socket")
-
-
-def test_a_socket_that_may_not_be_asked_is_left_alone() -> None:
-    """Where the connect test cannot be made, nothing is known, and nothing removed.
-
-    Root may ask every socket: the code is given by hand.
-    """
-    assert listeners._occupied(errno.EACCES) == "exists: Permission denied"
-
-
-@pytest.mark.parametrize(
-    ("path", "cause"),
-    [("none/x.sock", "No such file or directory"), ("x" * 120, "AF_UNIX path too long")],
-)
-def test_a_place_where_no_socket_can_be_is_explained(tmp_path: Path, path: str, cause: str) -> None:
-    """The system's reason is in the line."""
-    assert complaint(f"unix:{tmp_path}/{path}").endswith(f"cannot be listened on: {cause}")
-
-
-def test_a_file_that_replaced_ours_is_left_alone(tmp_path: Path) -> None:
-    """At the end only the file that we made is removed."""
-    path = tmp_path / "x.sock"
-    with opened(f"unix:{path}"):
-        path.unlink()
-        path.write_text("of another server")
-    assert path.exists()
-
-
-def test_a_file_that_is_gone_is_not_missed(tmp_path: Path) -> None:
-    """Somebody cleaned up before us."""
-    path = tmp_path / "x.sock"
-    with opened(f"unix:{path}"):
-        path.unlink()
-    assert not path.exists()
-
-
 def test_releasing_twice_does_nothing_more(tmp_path: Path) -> None:
-    """The file of a server that came after us survives a second release."""
+    """The socket of a server that came after us survives a second release."""
     path = tmp_path / "x.sock"
     with opened(f"unix:{path}") as found:
         release(found)
         assert not path.exists()
-        stale(path)
-    assert path.exists()
+        with opened(f"unix:{path}"):
+            release(found)
+            assert reachable(socket.AF_UNIX, str(path))
 
 
 def test_half_a_set_is_not_left_open(tmp_path: Path) -> None:
     """When one listener fails, those before it are closed and their files removed."""
-    path = tmp_path / "a.sock"
     (tmp_path / "b.sock").touch()
-    complaint(f"unix:{path}", f"unix:{tmp_path}/b.sock")
-    assert not path.exists()
+    complaint(f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/b.sock")
+    assert list(tmp_path.iterdir()) == [tmp_path / "b.sock"]
 
 
-def test_a_socket_file_that_cannot_be_finished_is_removed(tmp_path: Path) -> None:
-    """A failure after the file was made leaves no file behind; a bug of ours is not disguised."""
-    endpoint = Endpoint(
-        kind="unix", text="", origin="--endpoint", path=str(tmp_path / "x.sock"), backlog=2**70
-    )
-    with pytest.raises(OverflowError):
-        open_all([endpoint], 1)
-    assert list(tmp_path.iterdir()) == []
+def test_a_child_that_has_abandoned_the_listeners_still_serves(tmp_path: Path) -> None:
+    """It holds the sockets, and no lock that says that the master lives."""
+    path = tmp_path / "x.sock"
+    orphaned = open_all([parse(f"unix:{path}", "-e"), parse("tcp:0:127.0.0.1", "-e")], Bind())
+    abandon(orphaned)
+    abandon(orphaned)
+    assert reachable(socket.AF_UNIX, str(path))
+    with opened(f"unix:{path}"):
+        assert all(listener.socket.fileno() >= 0 for listener in orphaned)
+        for listener in orphaned:
+            listener.socket.close()
 
 
 # Descriptors handed over
@@ -385,11 +325,29 @@ def test_an_adopted_unix_socket_keeps_its_file(tmp_path: Path) -> None:
     assert path.exists()
 
 
+@pytest.mark.parametrize(("family", "kind"), [(socket.AF_INET, "TCP"), (socket.AF_UNIX, "UNIX")])
+def test_a_socket_that_systemd_has_named_is_called_so(
+    tmp_path: Path, family: int, kind: str
+) -> None:
+    """The log tells which socket unit it came from."""
+    if family == socket.AF_INET:
+        server = socket.create_server(("127.0.0.1", 0))
+    else:
+        server = unix_server(tmp_path / "x.sock")
+    with descriptor(server) as number:
+        endpoint = dataclasses.replace(parse(f"fd:{number}", "LISTEN_FDS"), name="web.socket")
+        found = open_all([endpoint], Bind())
+        assert found[0].description.startswith(f"{kind} ")
+        assert found[0].description.endswith(" (web.socket)")
+        release(found)
+
+
 def test_an_abstract_unix_socket_can_be_shown() -> None:
     """Its name begins with a null byte, which is written as @, as in /proc/net/unix."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(f"\0daphne-supervisor-{os.getpid()}")
-        assert listeners._describe(sock) == f"UNIX socket @daphne-supervisor-{os.getpid()}"
+        shown = listeners._describe(sock, parse("fd:3", "--fd"))
+    assert shown == f"UNIX socket @daphne-supervisor-{os.getpid()}"
 
 
 def test_a_standard_stream_gets_its_place_back() -> None:
@@ -457,3 +415,93 @@ def test_a_listener_is_a_value() -> None:
         assert isinstance(listener, Listener)
         with pytest.raises(AttributeError):
             listener.description = "other"  # type: ignore[misc]
+
+
+# An upgrade
+
+
+@contextlib.contextmanager
+def handed_over(*texts: str) -> Iterator[tuple[tuple[Listener, ...], str]]:
+    """Open listeners; yield them, and what a new master is told, with copies as it has them."""
+    with opened(*texts) as found:
+        numbers = {number: os.dup(number) for number in descriptors(found)}
+        told = json.loads(export(found))
+        for one in told:
+            one["socket"] = numbers[one["socket"]]
+            if one["made"]:
+                one["made"]["lock"] = numbers[one["made"]["lock"]]
+        yield found, json.dumps(told)
+
+
+def test_a_new_master_takes_over_what_it_would_open(tmp_path: Path) -> None:
+    """The same sockets, whatever order and options; port 0 is the port it was."""
+    path = tmp_path / "x.sock"
+    server = socket.create_server(("127.0.0.1", 0))
+    with (
+        descriptor(server) as number,
+        handed_over(f"fd:{number}", "tcp:0:127.0.0.1", "tcp:0:127.0.0.1", f"unix:{path}") as old,
+    ):
+        texts = [f"unix:{path}:mode=600", "tcp:0:127.0.0.1", f"fd:{number}", "tcp:0:127.0.0.1"]
+        new = open_all([parse(text, "--endpoint") for text in texts], Bind(), old[1])
+        (fd, first, second, unix) = (listener.socket.getsockname() for listener in old[0])
+        assert [listener.socket.getsockname() for listener in new] == [unix, first, fd, second]
+        assert {listener.description for listener in new} == {
+            listener.description for listener in old[0]
+        }
+        for listener in new:
+            assert not listener.socket.getblocking()
+            assert not listener.socket.get_inheritable()
+        release(old[0])
+        assert reachable(socket.AF_UNIX, str(path))
+        release(new)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_master_that_fails_leaves_everything_to_the_old_one(tmp_path: Path) -> None:
+    """Its own descriptors are closed, and no file is removed."""
+    path = tmp_path / "x.sock"
+    (tmp_path / "bad").touch()
+    with handed_over(f"unix:{path}") as (_, told):
+        before = set(os.listdir("/proc/self/fd"))
+        endpoints = [parse(f"unix:{tmp_path}/{name}", "-e") for name in ("x.sock", "bad")]
+        with pytest.raises(BootError, match="exists and is no socket"):
+            open_all(endpoints, Bind(), told)
+        assert len(set(os.listdir("/proc/self/fd"))) == len(before) - 2
+        assert reachable(socket.AF_UNIX, str(path))
+    assert list(tmp_path.iterdir()) == [tmp_path / "bad"]
+
+
+def test_what_nobody_asks_for_is_closed_and_what_is_new_is_opened(tmp_path: Path) -> None:
+    """The old master may still need its file, and removes it when it leaves."""
+    path = tmp_path / "x.sock"
+    with handed_over(f"unix:{path}", "tcp:0:127.0.0.1") as (old, told):
+        old_port = old[1].socket.getsockname()[1]
+        new = open_all([parse(r"tcp:0:\:\:1", "--endpoint")], Bind(), told)
+        [listener] = new
+        assert listener.socket.family == socket.AF_INET6
+        assert reachable(socket.AF_UNIX, str(path))
+        release(old)
+        assert not reachable(socket.AF_INET, ("127.0.0.1", old_port))
+        release(new)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_of_a_handed_over_tls_listener_are_checked(tmp_path: Path) -> None:
+    """They may have changed since the old master looked."""
+    key = tmp_path / "key.pem"
+    key.touch()
+    text = f"ssl:0:privateKey={key}:interface=127.0.0.1"
+    with handed_over(text) as (_, told):
+        key.unlink()
+        with pytest.raises(BootError, match=r"privateKey .* cannot be read"):
+            open_all([parse(text, "--endpoint")], Bind(), told)
+
+
+def test_descriptors_are_all_that_a_new_master_inherits(tmp_path: Path) -> None:
+    """The sockets, and the locks of their files."""
+    with opened("tcp:0:127.0.0.1", f"unix:{tmp_path}/x.sock") as found:
+        numbers = descriptors(found)
+        assert len(set(numbers)) == 3
+        assert {listener.socket.fileno() for listener in found} <= set(numbers)
+        links = {os.readlink(f"/proc/self/fd/{number}") for number in numbers}
+        assert f"{tmp_path}/x.sock.lock" in links

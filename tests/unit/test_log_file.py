@@ -81,7 +81,7 @@ def complaint(path: Path, text: str) -> str:
 @pytest.mark.parametrize("form", ["TOML", "JSON", "INI"])
 def test_each_form_says_where_the_log_goes(tmp_path: Path, form: str) -> None:
     """The name's ending tells the form; loggers that exist go on."""
-    there_already = logging.getLogger("tests.log_file.already")
+    below, unnamed = (logging.getLogger(f"tests.{name}") for name in ("log_file.below", "unnamed"))
     described = json.loads(json.dumps(JSON))
     described["handlers"]["file"]["filename"] = f"{tmp_path}/log"
     texts = {
@@ -92,10 +92,11 @@ def test_each_form_says_where_the_log_goes(tmp_path: Path, form: str) -> None:
     name, text = texts[form]
     log_setup.replace(load(written(tmp_path / name, text)))
     logging.getLogger("tests.log_file").debug("one")
-    there_already.debug("two")
+    below.debug("two")
     assert (tmp_path / "log").read_text() == (
-        f"{form} tests.log_file one\n{form} tests.log_file.already two\n"
+        f"{form} tests.log_file one\n{form} tests.log_file.below two\n"
     )
+    assert not unnamed.disabled
 
 
 def test_loggers_are_silenced_by_whoever_says_so(tmp_path: Path) -> None:

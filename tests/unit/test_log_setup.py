@@ -210,6 +210,17 @@ def test_a_handler_keeps_its_name_when_the_last_of_that_name_is_closed() -> None
         assert logging._handlers.get("h") is handler  # type: ignore[attr-defined]
 
 
+def test_handlers_of_others_stay_known() -> None:
+    """What they hold back is still written at the end of the process, and names still find them."""
+    own = Handler()
+    own.name = "own"
+    log_setup.replace(adding())
+    log_setup.attempt(adding())
+    log_setup.undo()
+    assert own in [known() for known in logging._handlerList]  # type: ignore[attr-defined]
+    assert logging._handlers.get("own") is own  # type: ignore[attr-defined]
+
+
 def test_a_handler_that_cannot_be_closed_stops_nothing(logger: logging.Logger) -> None:
     """Handlers are anybody's classes."""
     log_setup.replace(adding(Stubborn))

@@ -269,6 +269,34 @@ def test_the_file_is_found_again_from_another_directory(
     assert (tmp_path / "relative.log").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_new_file_belongs_to_the_user_of_the_workers(file: Path) -> None:
+    """Root's process makes it at the start and after a rotation, for others to open."""
+    access_log = AccessLog.open(str(file), owner=65534)
+    try:
+        assert (file.stat().st_uid, file.stat().st_gid) == (65534, os.getegid())
+        file.rename(file.with_suffix(".1"))
+        access_log.reopen()
+        assert file.stat().st_uid == 65534
+    finally:
+        os.close(access_log._descriptor)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_that_is_there_is_not_given_away(file: Path, *, linked: bool) -> None:
+    """The user may have put a link there, to a file that is none of his."""
+    theirs = file.with_name("theirs")
+    theirs.write_text("before\n")
+    file.symlink_to(theirs) if linked else theirs.rename(file)
+    access_log = AccessLog.open(str(file), owner=65534)
+    try:
+        access_log.http(None, "GET", "/", 200, 1)
+        assert file.stat().st_uid == os.geteuid()
+        assert file.read_text().startswith("before\nNone - - ")
+    finally:
+        os.close(access_log._descriptor)
+
+
 def test_a_rotation_that_fails_keeps_the_old_file(
     access_log: AccessLog, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

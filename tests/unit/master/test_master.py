@@ -3,78 +3,102 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import selectors
 import signal
 import socket
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import setproctitle
 
-from daphne_supervisor.config import Config, Process
+from daphne_supervisor.config import Config, Log, Process
 from daphne_supervisor.endpoints import Endpoint
-from daphne_supervisor.errors import BootError
+from daphne_supervisor.errors import BootError, UsageError
+from daphne_supervisor.hooks import Hooks
 from daphne_supervisor.listeners import Listener
 from daphne_supervisor.logs import AccessLog
 from daphne_supervisor.master.master import Master
-from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready, encode
+from daphne_supervisor.master.pid_file import PidFile
+from daphne_supervisor.master.zygote import Heritage
+from daphne_supervisor.messages import LINGER, BootFailed, Draining, Heartbeat, Ready
+from daphne_supervisor.privileges import Privileges
+from daphne_supervisor.scoreboard import Scoreboard
 from tests.support.fake_processes import Clock, FakeHands, FakeSelector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from daphne_supervisor.messages import Assignment
+    from daphne_supervisor.master.zygote import Seed
 
 
-def no_worker(_: Assignment) -> int:
+def no_seed(_: Config, __: tuple[Listener, ...]) -> Seed:
     """Stand for the worker's half, which these tests never fork."""
     raise AssertionError
+
+
+def heritage(config: Config, access_log: AccessLog | None = None) -> Heritage:
+    """Return what workers would be born with."""
+    return Heritage(
+        config=config,
+        listeners=(),
+        access_log=access_log,
+        scoreboard=Scoreboard(),
+        privileges=Privileges(),
+        hooks=Hooks(),
+        grow=no_seed,
+    )
 
 
 class Stage:
     """A master among fakes; each act happens when the master would otherwise wait."""
 
-    def __init__(self, workers: int = 1, pid_file: str | None = None) -> None:
+    def __init__(self, workers: int = 1, **process: Any) -> None:
         """Set up a master for so many workers."""
         self.clock = Clock()
         self.hands = FakeHands()
         self.acts: list[Callable[[], None]] = []
-        self.config = Config(
-            application="shop.asgi:application",
-            process=Process(workers=workers, pid_file=pid_file),
+        self.heritage = heritage(
+            Config(
+                application="shop.asgi:application", process=Process(workers=workers, **process)
+            )
         )
-        self.listeners: tuple[Listener, ...] = ()
-        self.access_log: AccessLog | None = None
+        self.refusal: UsageError | None = None
 
     def run(self, *acts: Callable[[], None]) -> int:
         """Run the master through `acts`, and return its exit code."""
         self.acts += acts
-        master = Master(
-            self.config,
-            self.listeners,
-            no_worker,
-            self.access_log,
+        self.master = Master(
+            self.heritage,
+            self.reread,
             hands=self.hands,
             selector=FakeSelector(self.clock, self.acts),
             clock=self.clock,
         )
-        self.master = master
-        return master.run()
+        return self.master.run()
+
+    def reread(self, present: Config) -> Heritage:
+        """Return the same heritage with another level of detail; raise `refusal` when it is set."""
+        if self.refusal is not None:
+            raise self.refusal
+        return replace(self.heritage, config=replace(present, log=Log(verbosity=2)))
 
     def says(
-        self, pid: int, report: Ready | Heartbeat | Draining | BootFailed
+        self, slot: int, report: Ready | Heartbeat | Draining | BootFailed
     ) -> Callable[[], None]:
         """Return the act of a worker's report."""
-        return lambda: self.hands.says(pid, report)
+        return lambda: self.hands.says(slot, report)
 
-    def dies(self, pid: int, how: str = "exit code 0") -> Callable[[], None]:
+    def dies(self, slot: int, how: str = "exit code 0") -> Callable[[], None]:
         """Return the act of a worker's death, which comes with a SIGCHLD."""
 
         def act() -> None:
-            self.hands.dies(pid, how)
+            self.hands.dies(slot, how)
             signal.raise_signal(signal.SIGCHLD)
 
         return act
@@ -105,16 +129,17 @@ def test_a_whole_life(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """Start, serve, stop: one line in the log for each step, and exit code 0."""
     with caplog.at_level(logging.INFO):
         code = stage.run(
-            stage.says(101, Ready()),
+            stage.says(1, Ready()),
             raises(signal.SIGTERM),
-            stage.says(101, Draining("asked to")),
-            stage.dies(101),
+            stage.says(1, Draining("asked to")),
+            stage.dies(1),
         )
     assert code == 0
     assert stage.hands.forked == [(1, 1)]
-    assert stage.hands.signals == [(101, signal.SIGTERM)]
+    assert stage.hands.signals == [(1, signal.SIGTERM)]
     assert [record.getMessage() for record in caplog.records] == [
-        "worker 1 gen 1 pid 101: started: the target is 1",
+        "worker 1 gen 1: to be forked: the target is 1",
+        "worker 1 gen 1 pid 101: forked",
         "worker 1 gen 1 pid 101: ready",
         "generation 1 is complete",
         "listeners closed: the master was asked to stop",
@@ -130,14 +155,14 @@ def test_a_boot_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     failure = BootFailed("no module named shop", "Traceback ...\nImportError\n")
 
     def fail_both() -> None:
-        stage.hands.says(101, failure)
-        stage.hands.says(102, failure)
+        stage.hands.says(1, failure)
+        stage.hands.says(2, failure)
 
     with caplog.at_level(logging.INFO):
         code = stage.run(
             fail_both,
-            stage.dies(101, "exit code 3"),
-            stage.dies(102, "exit code 3"),
+            stage.dies(1, "exit code 3"),
+            stage.dies(2, "exit code 3"),
         )
     stage.hands.close()
     assert code == 3
@@ -150,9 +175,9 @@ def test_last_words_come_before_the_end(stage: Stage, caplog: pytest.LogCaptureF
     """A report that is found together with the death is heard: the reason is not lost."""
 
     def fail_and_die() -> None:
-        stage.hands.dies(101, "exit code 3", hang_up=False)
-        stage.hands.says(101, BootFailed("no such file"))
-        stage.hands.hangs_up(101)
+        stage.hands.dies(1, "exit code 3", hang_up=False)
+        stage.hands.says(1, BootFailed("no such file"))
+        stage.hands.hangs_up(1)
 
     stage.run(fail_and_die)
     assert "no such file" in caplog.text
@@ -165,10 +190,10 @@ def test_reports_that_are_found_with_the_death_are_heard(
     """The channel is read to its end at burial, even if no `select` has shown it."""
 
     def die_behind_the_selector() -> None:
-        stage.master._selector.unregister(stage.hands._near[101])
-        stage.hands.says(101, BootFailed("said in the last moment"))
-        stage.master._selector.register(stage.hands._near[101], selectors.EVENT_WRITE, list)
-        stage.hands.dies(101, "exit code 3", hang_up=False)
+        stage.master._selector.unregister(stage.hands._near[1])
+        stage.hands.says(1, BootFailed("said in the last moment"))
+        stage.master._selector.register(stage.hands._near[1], selectors.EVENT_WRITE, list)
+        stage.hands.dies(1, "exit code 3", hang_up=False)
 
     stage.run(die_behind_the_selector)
     assert "said in the last moment" in caplog.text
@@ -177,21 +202,21 @@ def test_reports_that_are_found_with_the_death_are_heard(
 def test_nonsense_kills_the_worker_and_not_the_master(stage: Stage) -> None:
     """What is no report ends the one who wrote it."""
     code = stage.run(
-        stage.says(101, Ready()),
-        lambda: stage.hands.says(101, b"nonsense\nmore\n"),
-        stage.dies(101, "signal SIGKILL"),
-        stage.says(102, Ready()),
+        stage.says(1, Ready()),
+        lambda: stage.hands.says(1, b"nonsense\nmore\n"),
+        stage.dies(1, "signal SIGKILL"),
+        stage.says(1, Ready()),
         raises(signal.SIGTERM),
-        stage.dies(102),
+        stage.dies(1),
     )
     assert code == 0
-    assert stage.hands.signals[0] == (101, signal.SIGKILL)
+    assert stage.hands.signals[0] == (1, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("words", [b"5\n", b"[]\n", b'{"kind":[]}\n', b"\xff\n", b"{}\n"])
 def test_every_kind_of_nonsense_is_survived(stage: Stage, words: bytes) -> None:
     """JSON of the wrong shape is nonsense too."""
-    assert stage.run(lambda: stage.hands.says(101, words), stage.dies(101)) == 3
+    assert stage.run(lambda: stage.hands.says(1, words), stage.dies(1)) == 3
 
 
 def test_a_channel_at_its_end_is_read_no_more(stage: Stage) -> None:
@@ -201,14 +226,14 @@ def test_a_channel_at_its_end_is_read_no_more(stage: Stage) -> None:
     def count() -> None:
         nonlocal turns
         turns += 1
-        assert 101 not in [key.fd for key in stage.master._selector.get_map().values()]
+        assert 1 not in [key.fd for key in stage.master._selector.get_map().values()]
 
     code = stage.run(
-        stage.says(101, Ready()),
-        lambda: stage.hands.hangs_up(101),
+        stage.says(1, Ready()),
+        lambda: stage.hands.hangs_up(1),
         count,
         raises(signal.SIGTERM),
-        stage.dies(101),
+        stage.dies(1),
     )
     assert code == 0
     assert turns == 1
@@ -219,18 +244,19 @@ def test_a_channel_held_open_by_a_grandchild_is_closed_at_burial(stage: Stage) -
     far: list[socket.socket] = []
 
     def die() -> None:
-        far.append(stage.hands._far[101])
-        stage.hands.dies(101, "signal SIGKILL", hang_up=False)
+        far.append(stage.hands._far[1])
+        stage.hands.dies(1, "signal SIGKILL", hang_up=False)
 
     code = stage.run(
-        stage.says(101, Ready()),
+        stage.says(1, Ready()),
         die,
-        stage.says(102, Ready()),
+        stage.says(1, Ready()),
         raises(signal.SIGTERM),
-        stage.dies(102),
+        stage.dies(1),
     )
     assert code == 0
-    assert far[0].recv(1) == b""  # the master's end is closed
+    with far[0]:
+        assert far[0].recv(1) == b""  # the master's end is closed
 
 
 def test_a_channel_that_breaks_is_at_its_end(stage: Stage) -> None:
@@ -238,10 +264,10 @@ def test_a_channel_that_breaks_is_at_its_end(stage: Stage) -> None:
 
     def reset() -> None:
         # Unread bytes in the far end's buffer turn its close into a reset.
-        stage.hands._near[101].send(b"unread")
-        stage.hands.hangs_up(101)
+        stage.hands._near[1].send(b"unread")
+        stage.hands.hangs_up(1)
 
-    code = stage.run(stage.says(101, Ready()), reset, raises(signal.SIGTERM), stage.dies(101))
+    code = stage.run(stage.says(1, Ready()), reset, raises(signal.SIGTERM), stage.dies(1))
     assert code == 0
 
 
@@ -250,21 +276,24 @@ def test_a_silent_worker_is_dumped_killed_and_replaced(
 ) -> None:
     """The clock alone brings it about, and the log names the worker and the reason."""
     code = stage.run(
-        stage.says(101, Ready()),
+        stage.says(1, Ready()),
         lambda: setattr(stage.clock, "now", stage.clock.now + 30),
+        lambda: setattr(stage.clock, "now", stage.clock.now + 1),
         lambda: setattr(stage.clock, "now", stage.clock.now + 5),
-        stage.dies(101, "signal SIGKILL"),
-        stage.says(102, Ready()),
+        stage.dies(1, "signal SIGKILL"),
+        stage.says(1, Ready()),
         raises(signal.SIGTERM),
-        stage.dies(102),
+        stage.dies(1),
     )
     assert code == 0
     assert stage.hands.signals == [
-        (101, signal.SIGABRT),
-        (101, signal.SIGKILL),
-        (102, signal.SIGTERM),
+        (1, signal.SIGUSR2),
+        (1, signal.SIGABRT),
+        (1, signal.SIGKILL),
+        (1, signal.SIGTERM),
     ]
-    assert "worker 1 gen 1 pid 101: aborted, its stacks follow: sent no heartbeat" in caplog.text
+    assert "pid 101: told to say what it is busy with, and to abort: sent no" in caplog.text
+    assert "worker 1 gen 1 pid 101: aborted, its stacks follow: did not" in caplog.text
 
 
 def test_the_master_wakes_by_itself_when_patience_ends(stage: Stage) -> None:
@@ -274,12 +303,12 @@ def test_the_master_wakes_by_itself_when_patience_ends(stage: Stage) -> None:
 
     def die() -> None:
         ends.append(stage.clock.now)
-        stage.hands.dies(101, "signal SIGABRT")
+        stage.hands.dies(1, "signal SIGABRT")
 
     stage.acts.append(lambda: setattr(stage.clock, "now", before + 59))
     stage.acts.append(lambda: setattr(stage.clock, "now", before + 60))
     stage.run(die)
-    assert stage.hands.signals == [(101, signal.SIGABRT)]
+    assert stage.hands.signals == [(1, signal.SIGABRT)]
     assert ends == [before + 60]
 
 
@@ -295,22 +324,22 @@ def test_a_fork_that_fails_is_a_failure_to_boot(
 def test_logs_are_reopened_everywhere(stage: Stage, tmp_path: Path) -> None:
     """In the master, whose descriptor is what later workers inherit, and in each worker."""
     path = tmp_path / "access.log"
-    stage.access_log = AccessLog.open(str(path))
+    stage.heritage = replace(stage.heritage, access_log=AccessLog.open(str(path)))
     path.rename(tmp_path / "access.log.1")
     code = stage.run(
-        stage.says(101, Ready()),
+        stage.says(1, Ready()),
         raises(signal.SIGUSR1),
         raises(signal.SIGTERM),
-        stage.dies(101),
+        stage.dies(1),
     )
     assert code == 0
     assert path.exists()
-    assert stage.hands.signals == [(101, signal.SIGUSR1), (101, signal.SIGTERM)]
+    assert stage.hands.signals == [(1, signal.SIGUSR1), (1, signal.SIGTERM)]
 
 
 def test_reopening_without_an_access_log_is_fine(stage: Stage) -> None:
     """There is nothing to reopen in the master then."""
-    code = stage.run(raises(signal.SIGUSR1), raises(signal.SIGQUIT), stage.dies(101))
+    code = stage.run(raises(signal.SIGUSR1), raises(signal.SIGQUIT), stage.dies(1))
     assert code == 0
 
 
@@ -318,14 +347,16 @@ def test_listeners_are_given_up_when_the_drain_begins(stage: Stage) -> None:
     """A socket that the master still held would go on to queue connections for nobody."""
     bound = socket.create_server(("127.0.0.1", 0))
     endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--port")
-    stage.listeners = (Listener(bound, endpoint, "TCP address"),)
+    stage.heritage = replace(
+        stage.heritage, listeners=(Listener(bound, endpoint, "TCP address"),)
+    )
     closed: list[bool] = []
     stage.run(
-        stage.says(101, Ready()),
+        stage.says(1, Ready()),
         lambda: closed.append(bound.fileno() == -1),
         raises(signal.SIGTERM),
         lambda: closed.append(bound.fileno() == -1),
-        stage.dies(101),
+        stage.dies(1),
     )
     assert closed == [False, True]
 
@@ -339,18 +370,18 @@ def test_the_service_manager_and_the_pid_file_hear_of_it(tmp_path: Path) -> None
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         code = stage.run(
-            stage.says(101, Ready()),
+            stage.says(1, Ready()),
             lambda: written.append(path.read_text()),
             raises(signal.SIGTERM),
-            stage.dies(101),
+            stage.dies(1),
         )
         heard = [manager.recv(4096).decode() for _ in range(3)]
     stage.hands.close()
     assert code == 0
     assert heard == [
         "STATUS=0/1 workers ready, generation 1",
-        "READY=1\nSTATUS=1/1 workers ready, generation 1",
-        "STOPPING=1\nSTATUS=draining",
+        "READY=1\nERRNO=0\nSTATUS=1/1 workers ready, generation 1",
+        "STOPPING=1\nEXTEND_TIMEOUT_USEC=36000000\nSTATUS=draining",
     ]
     assert written == [f"{os.getpid()}\n"]
     assert not path.exists()
@@ -358,13 +389,16 @@ def test_the_service_manager_and_the_pid_file_hear_of_it(tmp_path: Path) -> None
 
 
 def test_a_taken_pid_file_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    """Nothing is forked, and the listeners are released."""
+    """Nothing is forked, and everything is closed."""
     path = tmp_path / "pid"
-    path.write_text(str(os.getppid()))
+    owner = PidFile(str(path))
+    owner.write()
     stage = Stage(pid_file=str(path))
     with pytest.raises(BootError, match="--pid-file"):
         stage.run()
+    owner.remove()
     assert stage.hands.forked == []
+    assert stage.hands.closed
 
 
 def test_the_master_is_called_by_its_application(stage: Stage) -> None:
@@ -373,17 +407,157 @@ def test_the_master_is_called_by_its_application(stage: Stage) -> None:
     stage.run(
         lambda: titles.append(setproctitle.getproctitle()),
         raises(signal.SIGQUIT),
-        stage.dies(101),
+        stage.dies(1),
     )
     assert titles == ["daphne-supervisor: master [shop.asgi:application]"]
 
 
-def test_real_hands_fork_real_workers() -> None:
-    """Without fakes the same loop runs a real child, which inherits nothing of the master's."""
+def test_real_hands_fork_real_workers(caplog: pytest.LogCaptureFixture) -> None:
+    """Without fakes the same loop runs a real zygote, whose last words are the reason."""
 
-    def run_worker(assignment: Assignment) -> int:
-        assignment.channel.sendall(encode(BootFailed("as if it were broken")))
-        return 3
+    def grow(_: Config, __: tuple[Listener, ...]) -> Seed:
+        message = "as if it were broken"
+        raise BootError(message)
 
-    config = Config(application="shop.asgi:application")
-    assert Master(config, (), run_worker, None).run() == 3
+    born = replace(heritage(Config(application="shop.asgi:application")), grow=grow)
+    assert Master(born, lambda _: born).run() == 3
+    assert "as if it were broken" in caplog.text
+
+
+def test_a_reload_reads_the_configuration_first(stage: Stage) -> None:
+    """What it gives is what the next generation is born with, and the hook hears of it."""
+    names: list[str] = []
+    module = ModuleType("hooks")
+    module.on_reload = lambda application: names.append(application)  # type: ignore[attr-defined]
+    stage.heritage = replace(stage.heritage, hooks=Hooks(module))
+    stage.run(
+        stage.says(1, Ready()),
+        raises(signal.SIGHUP),
+        raises(signal.SIGQUIT),
+        lambda: (stage.hands.dies(1, "exit code 0"), stage.hands.dies(2, "exit code 0")),
+    )
+    assert [one.config.log.verbosity for one in stage.hands.heritages] == [2]
+    assert stage.hands.forked == [(1, 1), (2, 2)]
+    assert names == ["shop.asgi:application"]
+
+
+def test_a_reload_is_refused_when_the_configuration_is_wrong(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The running one stays, and the log says which line is wrong."""
+    stage.refusal = UsageError("shop.toml:3: port: 'x' is not a port number (0 to 65535)")
+    stage.run(
+        stage.says(1, Ready()),
+        raises(signal.SIGHUP),
+        raises(signal.SIGTERM),
+        stage.dies(1),
+    )
+    assert stage.hands.heritages == []
+    assert stage.hands.forked == [(1, 1)]
+    assert "shop.toml:3: port: 'x' is not a port number" in caplog.text
+
+
+def test_workers_are_told_of_a_delayed_end(stage: Stage) -> None:
+    """With --shutdown-delay they hear it over the channel, and SIGTERM comes later."""
+    drain = replace(stage.heritage.config.drain, shutdown_delay=5.0)
+    stage.heritage = replace(
+        stage.heritage, config=replace(stage.heritage.config, drain=drain)
+    )
+    heard: list[bytes] = []
+    stage.run(
+        stage.says(1, Ready()),
+        raises(signal.SIGTERM),
+        lambda: heard.append(stage.hands.hears(1)),
+        lambda: setattr(stage.clock, "now", stage.clock.now + 5),
+        stage.dies(1),
+    )
+    assert heard == [LINGER]
+    assert stage.hands.signals == [(1, signal.SIGTERM)]
+
+
+def test_a_worker_that_cannot_be_told_is_no_problem(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its end of the channel may be closed; its death will be noticed in its time."""
+    drain = replace(stage.heritage.config.drain, shutdown_delay=5.0)
+    stage.heritage = replace(
+        stage.heritage, config=replace(stage.heritage.config, drain=drain)
+    )
+
+    def hang_up() -> None:
+        stage.hands.hangs_up(1)
+        signal.raise_signal(signal.SIGTERM)
+
+    with caplog.at_level(logging.INFO):
+        stage.run(
+            stage.says(1, Ready()),
+            hang_up,
+            lambda: setattr(stage.clock, "now", stage.clock.now + 5),
+            stage.dies(1),
+        )
+    assert "worker 1 gen 1 pid 101: was not told: Broken pipe" in caplog.text
+
+
+def test_hooks_hear_of_workers(stage: Stage) -> None:
+    """They are told who is ready, who is gone and how, and with what code all ended."""
+    heard: list[tuple[str, dict[str, Any]]] = []
+    module = ModuleType("hooks")
+    for name in ("worker_ready", "worker_exit", "on_exit"):
+        setattr(module, name, lambda _name=name, **facts: heard.append((_name, facts)))
+    stage.heritage = replace(stage.heritage, hooks=Hooks(module))
+    stage.run(stage.says(1, Ready()), raises(signal.SIGTERM), stage.dies(1))
+    worker = {"slot": 1, "generation": 1, "pid": 101}
+    assert heard == [
+        ("worker_ready", worker),
+        ("worker_exit", worker | {"how": "exit code 0"}),
+        ("on_exit", {"code": 0}),
+    ]
+
+
+def test_zygotes_of_the_past_are_given_up(stage: Stage) -> None:
+    """A complete reload leaves the zygote of its own generation only."""
+    stage.run(
+        stage.says(1, Ready()),
+        raises(signal.SIGHUP),
+        stage.says(2, Ready()),
+        stage.dies(1),
+        raises(signal.SIGTERM),
+        stage.dies(2),
+    )
+    assert stage.hands.kept == [frozenset({2})]
+
+
+def test_the_watchdog_is_kept_quiet(tmp_path: Path) -> None:
+    """With WATCHDOG_USEC there is a sign of life each half of it, as long as a worker is ready."""
+    os.environ |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "8000000"}
+    stage = Stage()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        stage.run(
+            stage.says(1, Ready()),
+            lambda: setattr(stage.clock, "now", stage.clock.now + 4),
+            raises(signal.SIGTERM),
+            stage.dies(1),
+        )
+        heard = [manager.recv(4096).decode() for _ in range(5)]
+    stage.hands.close()
+    assert [each for each in heard if "WATCHDOG" in each] == ["WATCHDOG=1"] * 2
+    assert "WATCHDOG_USEC" not in os.environ
+
+
+def test_all_is_known_from_the_status_file(tmp_path: Path) -> None:
+    """It is there while the master runs, for its owner only, and says what the supervisor knows."""
+    path = tmp_path / "status.json"
+    stage = Stage(status_file=str(path))
+    seen: list[Any] = []
+    stage.run(
+        stage.says(1, Ready()),
+        lambda: seen.append((json.loads(path.read_text()), path.stat().st_mode & 0o777)),
+        raises(signal.SIGTERM),
+        stage.dies(1),
+    )
+    stage.hands.close()
+    [(status, mode)] = seen
+    assert status["workers"][0]["state"] == "ready"
+    assert mode == 0o600
+    assert not path.exists()

@@ -84,6 +84,18 @@ async def test_what_breaks_in_us_costs_one_connection(caplog: pytest.LogCaptureF
 
 
 @on_loop
+async def test_what_breaks_in_us_at_the_end_costs_one_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The drain of all connections goes on behind a broken one."""
+    line = Line(service(Stage()))
+    line.connection.now = None  # type: ignore[assignment]
+    line.connection.drain()
+    assert line.aborted
+    assert "internal error" in caplog.text
+
+
+@on_loop
 async def test_what_breaks_in_us_as_time_passes_costs_one_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

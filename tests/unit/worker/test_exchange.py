@@ -189,6 +189,16 @@ async def test_a_receive_cancelled_as_it_is_woken_is_no_error() -> None:
 
 
 @on_loop
+async def test_a_call_begins_at_some_time_and_has_its_own_end() -> None:
+    """The log says how long it has been running; a kind that is no stream is not dismissed."""
+    before = asyncio.get_running_loop().time()
+    exchange, _, _ = await started()
+    assert before <= exchange.begun <= asyncio.get_running_loop().time()
+    assert not exchange.dismiss()
+    assert not exchange.gone
+
+
+@on_loop
 async def test_a_call_that_overstays_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
     """After --application-close-timeout seconds without a client; the log names the option."""
     exchange, _, served = await started(application_close_timeout=0)

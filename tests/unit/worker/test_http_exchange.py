@@ -407,6 +407,76 @@ async def test_more_than_was_announced_is_refused() -> None:
     assert table.line.aborted
 
 
+# -- the worker leaves --
+
+
+@on_loop
+async def test_a_stream_hears_that_its_client_leaves_and_may_still_send() -> None:
+    """It comes to its end by itself, and the response is complete."""
+    table = await asked()
+    (exchange,) = table.service.exchanges
+    await table.call.receive()
+    await table.call.start()
+    await table.call.body(b"x", more=True)
+    waiting = asyncio.ensure_future(table.call.receive())
+    await turn()
+    assert exchange.dismiss()
+    assert not exchange.dismiss()
+    assert await waiting == {"type": "http.disconnect"}
+    assert await table.call.receive() == {"type": "http.disconnect"}
+    await table.call.body(b"bye")
+    assert table.line.take().endswith(b"3\r\nbye\r\n0\r\n\r\n")
+    await table.call.returns()
+    assert table.counters == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "before", ["the response has not been started", "the response is complete"]
+)
+@on_loop
+async def test_only_a_response_that_has_begun_is_dismissed(before: str) -> None:
+    """One that is being made will have an end; one that is complete has had it."""
+    table = await asked()
+    (exchange,) = table.service.exchanges
+    for message in STATES[before][0]:
+        await table.call.send(message)
+    assert not exchange.dismiss()
+    assert (await table.call.receive())["type"] != "http.disconnect" or before.endswith("complete")
+
+
+@on_loop
+async def test_a_stream_that_is_dismissed_has_what_was_sent_to_it_before() -> None:
+    """In order, and nobody waits for what has not come."""
+    table = await asked(b"Content-Length: 10", method=b"POST")
+    (exchange,) = table.service.exchanges
+    await table.line.send(b"12345")
+    await table.call.start()
+    assert exchange.dismiss()
+    assert (await table.call.receive())["body"] == b"12345"
+    assert await table.call.receive() == {"type": "http.disconnect"}
+
+
+@on_loop
+async def test_a_stream_that_ends_because_it_was_told_to_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its response is cut all the same, or 503 if the client has seen nothing of it."""
+    table = await asked()
+    (exchange,) = table.service.exchanges
+    await table.call.start()
+    await table.call.body(b"x", more=True)
+    exchange.dismiss()
+    await table.call.returns()
+    assert table.line.aborted
+    silent = await asked()
+    (exchange,) = silent.service.exchanges
+    await silent.call.start()
+    exchange.dismiss()
+    await silent.call.returns()
+    assert silent.line.take().startswith(b"HTTP/1.1 503 ")
+    assert caplog.records == []
+
+
 # -- time --
 
 

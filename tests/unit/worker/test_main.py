@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import select
 import signal
 import socket
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from daphne_supervisor.config import App, Config, Drain, Http, Process, Recycling
+from daphne_supervisor.config import Config, Drain, Http, Process, Recycling
 from daphne_supervisor.endpoints import Endpoint
 from daphne_supervisor.errors import BootError
 from daphne_supervisor.listeners import Listener
