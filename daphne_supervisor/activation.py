@@ -10,12 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
 
-__all__ = ["forget", "names"]
-
-_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
-"""systemd sets the last one since version 258."""
+__all__ = ["names"]
 
 
 def names(environ: Mapping[str, str], process: int) -> tuple[str, ...]:
@@ -29,9 +26,3 @@ def names(environ: Mapping[str, str], process: int) -> tuple[str, ...]:
         return ()
     given = environ.get("LISTEN_FDNAMES", "").split(":")
     return tuple((given + [""] * int(number))[: int(number)])
-
-
-def forget(environ: MutableMapping[str, str]) -> None:
-    """Take the variables out of `environ`: programs that we start are handed nothing."""
-    for variable in _VARIABLES:
-        environ.pop(variable, None)

@@ -112,10 +112,10 @@ def _obey(arguments: Sequence[str], environ: MutableMapping[str, str], supervise
     directory = here.logical(environ)
     recipe = sources.Recipe(request.flags, environ, _count_processors, directory)
     config = recipe.read()
-    logs.configure(config.log)
-    for name in sources.unknown_variables(environ):
-        _log.warning("%s: no such option, ignored", name)
     here.enter(config.app.chdir)
+    logs.configure(config.log)
+    for name in sources.unknown_variables({**dict(config.app.environment), **environ}):
+        _log.warning("%s: no such option, ignored", name)
     names = activation.names(environ, os.getpid())
     found = [
         endpoints.parse(text, origin, names)
@@ -184,12 +184,11 @@ def _rereading(recipe: sources.Recipe, first: Heritage) -> Callable[[Config], He
         for name in sources.unchangeable(present, config):
             _log.warning("%s: has changed, which takes a restart or an upgrade; not changed", name)
         config = sources.keep(present, config)
-        logs.check(config.log)
+        here.enter(config.app.chdir)
         access_log = heritage.access_log
         if logs.access_log_path(config.log) != logs.access_log_path(present.log):
             access_log = _access_log(config, heritage.privileges)
-        if config.log != present.log:
-            logs.configure(config.log)
+        logs.configure(config.log)
         heritage = replace(heritage, config=config, access_log=access_log)
         return heritage
 

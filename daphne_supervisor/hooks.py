@@ -6,10 +6,15 @@ passed by keyword; it takes what it wants and `**rest`.
 
 A function that fails is named in the log and changes nothing; only `on_boot` is asked whether the
 master may start.
+
+What the module has imported is in the master's memory, hence in everybody's who is forked. With a
+module of the project's own that is some of the very code that a reload is to replace, if not the
+package that all the rest is found by. So a zygote forgets it, and the application imports it anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -46,6 +51,7 @@ class Hooks:
         Raises `BootError` when one of the names stands for something that cannot be called.
         """
         self._name = "" if module is None else module.__name__
+        self._imported: list[str] = []
         self._functions: dict[str, Any] = {}
         for name in NAMES:
             function = getattr(module, name, None)
@@ -60,7 +66,8 @@ class Hooks:
         """Import the module `name`, looked for in `directory` first. Raises `BootError`."""
         if name is None:
             return cls()
-        sys.path.insert(0, os.path.abspath(directory))
+        before, directory = set(sys.modules), os.path.abspath(directory)
+        sys.path.insert(0, directory)
         try:
             module = importlib.import_module(name)
         # SystemExit among them: a module that leaves is a module that fails.
@@ -68,8 +75,18 @@ class Hooks:
             message = f"--hooks {name}: cannot be imported: {_described(error)}"
             raise BootError(message) from None
         finally:
-            sys.path.pop(0)
-        return cls(module)
+            with contextlib.suppress(ValueError):  # the module may have done so itself
+                sys.path.remove(directory)
+        hooks = cls(module)
+        hooks._imported = [
+            one for one in sys.modules.keys() - before if _is_of_project(one, name, directory)
+        ]
+        return hooks
+
+    def forget(self) -> None:
+        """In a zygote: let the application import the project's modules anew."""
+        for name in self._imported:
+            sys.modules.pop(name, None)
 
     def on_boot(self, *, application: str) -> None:
         """In the master: the listeners are open, nothing is forked. Raises `BootError`."""
@@ -103,7 +120,7 @@ class Hooks:
         self._call("on_reload", application=application)
 
     def on_exit(self, *, code: int) -> None:
-        """In the master: every worker is gone, the listeners are still open."""
+        """In the master: every worker is gone, and the listeners are closed."""
         self._call("on_exit", code=code)
 
     def _call(self, name: str, **facts: object) -> None:
@@ -112,8 +129,19 @@ class Hooks:
             return
         try:
             function(**facts)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - as above
             _log.exception("--hooks %s: %s failed", self._name, name)
+
+
+def _is_of_project(module: str, hooks: str, directory: str) -> bool:
+    """Say whether `module` is of the package of the `hooks`, or else lives in `directory`.
+
+    What is installed does not change with a release, and may not stand being imported twice.
+    """
+    if module.partition(".")[0] == hooks.partition(".")[0]:
+        return True
+    file = getattr(sys.modules[module], "__file__", None) or ""
+    return file.startswith(os.path.join(directory, "")) and "site-packages" not in file
 
 
 def _described(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["attempt", "replace", "undo"]
+__all__ = ["replace", "undo"]
 
 _LISTED: Any = vars(logging)["_handlerList"]  # of weak references
 _NAMED: Any = vars(logging)["_handlers"]
@@ -85,15 +85,6 @@ def replace(set_up: Callable[[], object]) -> None:
     _close(old.handlers)  # which removes their names, so those of the new ones come afterwards
     made.put_back()
     _present = new
-
-
-def attempt(set_up: Callable[[], object]) -> None:
-    """Let `set_up` try, and put everything back. What it raises is raised."""
-    standing, registers = _loggers(), _Registers()
-    try:
-        _fresh(set_up)
-    finally:
-        _give_up(standing, registers)
 
 
 def undo() -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from daphne_supervisor.config import Log
 
-__all__ = ["AccessLog", "Action", "access_log_path", "check", "configure"]
+__all__ = ["AccessLog", "Action", "access_log_path", "configure"]
 
 Action = Literal["WSCONNECTING", "WSCONNECT", "WSREJECT", "WSDISCONNECT"]
 
@@ -49,12 +49,6 @@ def configure(log: Log, logger: logging.Logger | None = None) -> None:
         return
     logger = logging.getLogger() if logger is None else logger
     log_setup.replace(functools.partial(_set_up, log, logger))
-
-
-def check(log: Log) -> None:
-    """Raise the `UsageError` that `configure` would raise, and leave the log as it is."""
-    if log.log_config is not None:
-        log_setup.attempt(log_file.load(log.log_config))
 
 
 def _set_up(log: Log, logger: logging.Logger) -> None:
@@ -132,6 +126,12 @@ class AccessLog:
             return
         os.dup2(descriptor, self._descriptor, inheritable=False)
         os.close(descriptor)
+
+    def close(self) -> None:
+        """Close the file; nobody may write any more."""
+        if self._path is not None:
+            os.close(self._descriptor)
+            self._descriptor = _NOWHERE
 
     def _write(self, client: str | None, request: str, status: int, size: int) -> None:
         second = int(self._clock())

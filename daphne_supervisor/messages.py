@@ -186,7 +186,8 @@ class Decoder(Generic[_Kind]):
 
     def _decode(self, line: bytes) -> _Kind:
         body = json.loads(line)
-        kind = self._kinds.get(body.pop("kind", "")) if isinstance(body, dict) else None
+        name = body.pop("kind", None) if isinstance(body, dict) else None
+        kind = self._kinds.get(name) if isinstance(name, str) else None
         if kind is None or body.keys() != _FIELDS[kind]:
             message = f"{line!r} is no report"
             raise ValueError(message)

@@ -128,7 +128,6 @@ class Master:
         environ = dict(os.environ)  # as it is before anything is taken out
         self._selector = selector or selectors.DefaultSelector()
         self._notifier = Notifier(os.environ)
-        activation.forget(os.environ)
         config = heritage.config
         self._office = Office(
             self._notifier, PidFile(config.process.pid_file), heritage.listeners
@@ -328,8 +327,6 @@ class Master:
             _log.info("%s: told to reopen the logs: %s", action.name, action.why)
             return
         self._hands.reopen()
-        if self._heritage.access_log is not None:
-            self._heritage.access_log.reopen()
 
     def _remark(self, action: Remark) -> None:
         text = action.why if action.name is None else f"{action.name}: {action.why}"

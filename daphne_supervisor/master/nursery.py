@@ -1,20 +1,24 @@
 """The master's side of the zygotes: one for each generation that may still have to bear workers.
 
-A zygote is forked when the first worker of its generation is wanted, and what is wanted before it
-has grown waits here. One that dies although it had grown is replaced at once, without touching its
-workers: they are the master's own children. One that dies while it grows takes with it the workers
+A zygote is forked when the first worker of its generation is wanted, and what is wanted waits here
+until it has grown, and then for its turn: a zygote is asked for one worker at a time, since the
+kernel's queue has room for ten requests only (net.unix.max_dgram_qlen).
+
+One that dies although it had grown is replaced at once, without touching its workers: they are the
+master's own children. Was it of no use yet, it is replaced when it is wanted again, for else one
+that always dies would be forked in a circle. One that dies while it grows takes with it the workers
 that wait for it, and the supervisor's back-off decides when there is another attempt.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import selectors
 import signal
 import socket
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -43,28 +47,39 @@ _FOR_THE_ZYGOTE = (signal.SIGABRT, signal.SIGKILL)
 """What an unborn worker is sent when it takes too long: then it is the zygote that hangs."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Mother:
     """A zygote as the master knows it.
 
-    `waiting` holds the far ends of the channels of workers that were not asked for yet, `asked` the
-    slots that were, and `owed` the signals to be sent to a worker as soon as it has a process id.
+    `waiting` holds the far ends of the channels of workers that were not asked for yet, `asked` is
+    the slot that was, and `owed` are the signals for that worker as soon as it has a process id.
+    `sent` are the signals that were sent to the zygote itself: a second SIGABRT would end it while
+    it writes its stacks. `useful` says that it has borne a worker.
     """
 
     generation: int
-    pid: int
     channel: socket.socket
+    waiting: dict[int, socket.socket]
+    pid: int = 0
     decoder: Decoder[ZygoteReport] = field(default_factory=lambda: Decoder(ZYGOTE_REPORTS))
     grown: bool = False
+    useful: bool = False
     retired: bool = False
+    reaped: bool = False
     failure: BootFailed | None = None
-    waiting: dict[int, socket.socket] = field(default_factory=dict)
-    asked: set[int] = field(default_factory=set)
-    owed: defaultdict[int, list[signal.Signals]] = field(default_factory=lambda: defaultdict(list))
+    asked: int | None = None
+    owed: list[signal.Signals] = field(default_factory=list)
+    sent: set[signal.Signals] = field(default_factory=set)
 
     def __str__(self) -> str:
         """Return how log lines call it."""
         return f"zygote gen {self.generation} pid {self.pid}"
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal to the zygote; until it is reaped the pid is its own, dead or not."""
+        if not self.reaped:
+            self.sent.add(number)
+            os.kill(self.pid, number)
 
 
 class Nursery:
@@ -90,41 +105,48 @@ class Nursery:
 
     def expecting(self) -> bool:
         """Say whether a process may have been born of which we do not know yet."""
-        return any(mother.asked for mother in self._everyone())
+        return any(mother.asked is not None for mother in self._everyone())
 
     def order(self, slot: int, generation: int, far: socket.socket) -> None:
         """Let a worker be born, whose end of the channel is `far`. Raises `OSError`."""
         mother = self._mothers.get(generation)
         if mother is None:
-            mother = self._conceive(generation)
+            self._conceive(generation, {slot: far})
+            return
         mother.waiting[slot] = far
-        if mother.grown:
-            self._ask(mother)
+        self._ask(mother)
 
     def signal(self, slot: int, number: signal.Signals) -> None:
         """Send a signal to a worker that is not born yet."""
         for mother in self._everyone():
-            if number in _FOR_THE_ZYGOTE and slot in {*mother.waiting, *mother.asked}:
-                _signal(mother, number)
-            elif slot in mother.waiting:
+            if slot != mother.asked and slot not in mother.waiting:
+                continue
+            if number in _FOR_THE_ZYGOTE:
+                if number not in mother.sent:
+                    mother.tell(number)
+            elif slot == mother.asked:
+                mother.owed.append(number)
+            else:
                 self._cancel(mother, slot)
-            elif slot in mother.asked:
-                mother.owed[slot].append(number)
 
     def reopen(self) -> None:
         """Let the zygotes open the logs anew, for the workers to come."""
         for mother in self._mothers.values():
-            _signal(mother, signal.SIGUSR1)
+            mother.tell(signal.SIGUSR1)
 
     def keep(self, generations: frozenset[int]) -> None:
-        """Give up the zygotes of all generations but these."""
+        """Give up the zygotes of all generations but these; whom they bear just now is born."""
         for generation in self._mothers.keys() - generations:
             mother = self._mothers.pop(generation)
             mother.retired = True
             self._old.append(mother)
             for slot in list(mother.waiting):
                 self._cancel(mother, slot)
-            _signal(mother, signal.SIGKILL)  # it has nothing to lose
+            if mother.grown:
+                with contextlib.suppress(OSError):  # it is dead
+                    mother.channel.shutdown(socket.SHUT_WR)
+            else:
+                mother.tell(signal.SIGKILL)  # it has nothing to lose, and may hang
 
     def news(self) -> list[Event]:
         """Return what has happened without being read from a channel."""
@@ -136,17 +158,26 @@ class Nursery:
         mother = next((one for one in self._everyone() if one.pid == pid), None)
         if mother is None:
             return None
+        mother.reaped = True
         events = self._hear(mother)  # its last words come before its end
         level = logging.DEBUG if mother.retired or mother.failure else logging.WARNING
         _log.log(level, "%s: gone, %s", mother, how)
         self._forget(mother)
-        for slot in [*mother.asked, *mother.waiting]:
+        asked = [] if mother.asked is None else [mother.asked]
+        for slot in [*asked, *mother.waiting]:
             if mother.failure is not None:
                 events.append(Reported(slot, mother.failure))
             events.append(Exited(slot, f"its zygote died: {how}"))
-        if mother.grown and not mother.retired:
+        if mother.useful and not mother.retired:
             self._replace(mother.generation)
         return events
+
+    def end(self) -> None:
+        """Kill the zygotes that are left, and wait for their ends."""
+        for mother in self._everyone():
+            mother.tell(signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(mother.pid, 0)
 
     def close(self) -> None:
         """Close every descriptor; what a forked child has to do, and the master at its end."""
@@ -155,32 +186,29 @@ class Nursery:
             for far in mother.waiting.values():
                 far.close()
 
-    def pids(self) -> list[int]:
-        """Return the process ids of the zygotes that were not reaped yet."""
-        return [mother.pid for mother in self._everyone()]
-
     def _everyone(self) -> list[_Mother]:
         return [*self._mothers.values(), *self._old]
 
-    def _conceive(self, generation: int) -> _Mother:
+    def _conceive(self, generation: int, waiting: dict[int, socket.socket]) -> None:
+        """Fork a zygote, for the workers that are `waiting`. Raises `OSError`."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         near.setblocking(False)
+        # It is known before the fork, so that the child closes our ends of its own channel and of
+        # its first worker's: held open there, they would hide the death of the master.
+        mother = self._mothers[generation] = _Mother(generation, near, waiting)
         try:
             with far:
-                pid = self._fork(generation, far)
+                mother.pid = self._fork(generation, far)
         except OSError:
+            del self._mothers[generation]
             near.close()
             raise
-        mother = self._mothers[generation] = _Mother(generation, pid, near)
-        self._selector.register(
-            near, selectors.EVENT_READ, functools.partial(self._hear, mother)
-        )
+        self._selector.register(near, selectors.EVENT_READ, functools.partial(self._hear, mother))
         _log.debug("%s: started", mother)
-        return mother
 
     def _replace(self, generation: int) -> None:
         try:
-            self._conceive(generation)
+            self._conceive(generation, {})
         except OSError as error:
             _log.warning("zygote gen %d: could not be forked: %s", generation, error.strerror)
 
@@ -204,16 +232,13 @@ class Nursery:
         self._news.append(Exited(slot, "was not born yet"))
 
     def _ask(self, mother: _Mother) -> None:
-        """Ask for every worker that waits; a full channel means hundreds of requests, so none."""
-        for slot, far in list(mother.waiting.items()):
-            with far:
-                try:
-                    socket.send_fds(mother.channel, [request(slot)], [far.fileno()])
-                except OSError:  # it is dead, and its burial will say so
-                    mother.asked.add(slot)
-                else:
-                    mother.asked.add(slot)
-            del mother.waiting[slot]
+        """Ask for the worker that waits longest, if it is its turn."""
+        if not mother.grown or mother.asked is not None or not mother.waiting:
+            return
+        slot = mother.asked = next(iter(mother.waiting))
+        # If it is dead, its burial will say so.
+        with mother.waiting.pop(slot) as far, contextlib.suppress(OSError):
+            socket.send_fds(mother.channel, [request(slot)], [far.fileno()])
 
     def _hear(self, mother: _Mother) -> list[Event]:
         events: list[Event] = []
@@ -221,7 +246,14 @@ class Nursery:
             if not data:
                 self._hang_up(mother)
                 break
-            for report in mother.decoder.feed(data):
+            try:
+                reports = mother.decoder.feed(data)
+            except ValueError as error:  # a preloaded application can write anywhere
+                _log.warning("%s: sent what is no report: %s", mother, error)
+                self._hang_up(mother)
+                mother.tell(signal.SIGKILL)
+                break
+            for report in reports:
                 events += self._note(mother, report)
         return events
 
@@ -234,20 +266,21 @@ class Nursery:
             case BootFailed():
                 mother.failure = report
             case Stillborn():
-                mother.asked.discard(report.slot)
+                self._end_turn(mother)
                 return [Exited(report.slot, f"could not be forked: {report.why}")]
             case Born():  # pragma: no branch - the last kind there is
-                mother.asked.discard(report.slot)
-                events = [Spawned(report.slot, report.pid), *self._born(report.slot, report.pid)]
-                for number in mother.owed.pop(report.slot, []):
+                mother.useful = True
+                owed, fate = mother.owed, self._born(report.slot, report.pid)
+                self._end_turn(mother)
+                for number in [] if fate else owed:  # who is dead is reaped, and its pid is free
                     os.kill(report.pid, number)
-                return events
+                return [Spawned(report.slot, report.pid), *fate]
         return []
 
-
-def _signal(mother: _Mother, number: signal.Signals) -> None:
-    # It may be dead, but it is not reaped, so the pid is its own.
-    os.kill(mother.pid, number)
+    def _end_turn(self, mother: _Mother) -> None:
+        """Go on to the next worker."""
+        mother.owed, mother.asked = [], None
+        self._ask(mother)
 
 
 def receive(channel: socket.socket) -> bytes | None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import selectors
     from collections.abc import Callable
 
+    from daphne_supervisor.logs import AccessLog
     from daphne_supervisor.master.model import Event
     from daphne_supervisor.master.zygote import Heritage
 
@@ -76,7 +77,7 @@ class Hands(Protocol):
         ...
 
     def reopen(self) -> None:
-        """Let the workers to come open the logs anew."""
+        """Open the access logs anew, for the workers to come."""
         ...
 
     def close(self) -> None:
@@ -122,6 +123,7 @@ class Processes:
         self._pids: dict[int, int] = {}  # by slot
         self._killed: set[int] = set()  # slots that were sent SIGKILL by us
         self._strangers: dict[int, str] = {}  # by pid
+        self._untold: dict[int, str] = {}  # those of them that `strangers` has not returned yet
         self._oom_kills = cgroups.oom_kills()
 
     def spawn(self, slot: int, generation: int) -> socket.socket:
@@ -129,13 +131,13 @@ class Processes:
         near, far = socket.socketpair()
         near.setblocking(False)
         self._heritages.setdefault(generation, self._heritage)
+        self._channels[slot] = near  # before the fork: the child has to know what to close
         try:
             self._nursery.order(slot, generation, far)
         except OSError:
-            near.close()
+            self._channels.pop(slot).close()
             far.close()
             raise
-        self._channels[slot] = near
         return near
 
     def signal(self, slot: int, number: signal.Signals) -> None:
@@ -156,14 +158,14 @@ class Processes:
         return events
 
     def strangers(self) -> dict[int, str]:
-        """Return the ends of processes that were no workers, by pid.
+        """Return the ends of processes that were no workers, by pid; each is told once.
 
-        What is told is forgotten, unless it may yet turn out to be a worker that died at birth.
+        But it is remembered as long as it may turn out to be a worker that died at birth.
         """
-        found = dict(self._strangers)
+        untold, self._untold = self._untold, {}
         if not self._nursery.expecting():
             self._strangers.clear()
-        return found
+        return untold
 
     def forget(self, slot: int) -> None:
         """Close the channel of a dead worker."""
@@ -176,23 +178,27 @@ class Processes:
         """Bear no more workers of other generations."""
         self._nursery.keep(generations)
         for generation in self._heritages.keys() - generations:
-            del self._heritages[generation]
+            log = self._heritages.pop(generation).access_log
+            if log is not None and log not in self._access_logs():
+                log.close()
 
     def renew(self, heritage: Heritage) -> None:
         """Let later generations be born with something else."""
         self._heritage = heritage
 
     def reopen(self) -> None:
-        """Let the workers to come open the logs anew."""
+        """Open the access logs anew, here and in the zygotes: that is what workers inherit."""
         self._nursery.reopen()
+        for log in self._access_logs():
+            log.reopen()
+
+    def _access_logs(self) -> set[AccessLog]:
+        heritages = [self._heritage, *self._heritages.values()]
+        return {one.access_log for one in heritages if one.access_log is not None}
 
     def close(self) -> None:
         """End what is left, and close every descriptor."""
-        pids = self._nursery.pids()
-        self._nursery.keep(frozenset())
-        for pid in pids:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+        self._nursery.end()
         self._close_channels()
 
     def _close_channels(self) -> None:
@@ -211,26 +217,27 @@ class Processes:
     def _born(self, slot: int, pid: int) -> list[Event]:
         """Note a worker's process id; it may have died before it was known to be one."""
         if pid in self._strangers:
+            self._untold.pop(pid, None)
             return [Exited(slot, self._strangers.pop(pid))]
         self._pids[slot] = pid
         return []
 
     def _bury(self, pid: int, status: int) -> list[Event]:
-        how = describe(status)
-        for slot, worker in self._pids.items():
-            if worker == pid:
-                return [Exited(slot, how + self._cause(slot, status))]
+        slot = next((one for one, worker in self._pids.items() if worker == pid), None)
+        how = describe(status) + self._cause(status, ours=slot in self._killed)
+        if slot is not None:
+            return [Exited(slot, how)]
         events = self._nursery.bury(pid, how)
         if events is None:
-            self._strangers[pid] = how
+            self._strangers[pid] = self._untold[pid] = how
             _log.debug("reaped process %d, no worker: %s", pid, how)
         return events or []
 
-    def _cause(self, slot: int, status: int) -> str:
-        """Return what the kernel knows of a death by SIGKILL that was not our doing."""
-        if status & 0x7F != signal.SIGKILL or slot in self._killed:
+    def _cause(self, status: int, *, ours: bool) -> str:
+        """Return what the kernel knows of a death by SIGKILL, unless that was `ours`."""
+        if status & 0x7F != signal.SIGKILL:
             return ""
         before, self._oom_kills = self._oom_kills, cgroups.oom_kills()
-        if before is None or self._oom_kills is None or self._oom_kills <= before:
+        if ours or before is None or self._oom_kills is None or self._oom_kills <= before:
             return ""
         return f", out of memory: the cgroup's oom_kill rose from {before} to {self._oom_kills}"

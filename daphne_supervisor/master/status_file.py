@@ -45,6 +45,8 @@ class StatusFile:
             if not self._complained:
                 _log.warning("--status-file %s: cannot be written: %s", self._path, error.strerror)
             self._complained = True
+        else:
+            self._complained = False
 
     def remove(self) -> None:
         """Remove the file at the end."""

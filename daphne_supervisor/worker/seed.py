@@ -10,18 +10,18 @@ resumed whichever of them accepts it.
 With --preload the application is imported here too. An application that starts a thread, installs
 a reactor or opens a connection at import cannot be forked safely: what is found is named in the
 log, since it works until the day that it does not. Django's connections to databases are closed.
+Only threads that Python knows of are named: numerical libraries start others, and survive a fork.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
 import os
+import socket
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from daphne_supervisor.worker import application, main
 from daphne_supervisor.worker.tls import context_for
@@ -55,12 +55,12 @@ class Seed:
 
         Raises `BootError` when it cannot be imported.
         """
-        before = set(_sockets())
+        before = _sockets()
         application.put_first_on_path(os.path.abspath(self._config.app.app_dir))
         self._application = application.load(self._config.application)
         _close_django_connections()
-        for hazard in [*_hazards(), *sorted(set(_sockets()) - before)]:
-            logger.warning("--preload: %s, which its workers inherit at the fork", hazard)
+        for hazard in [*_hazards(), *_connections(_sockets() - before)]:
+            logger.warning("--preload: the application %s, and is forked with it", hazard)
 
     def run(self, assignment: Assignment) -> int:
         """Be a worker, in a process of its own, and return the exit code."""
@@ -71,27 +71,43 @@ def _hazards() -> Iterator[str]:
     """Yield, in words, what the application has started and a fork does not carry over."""
     for thread in threading.enumerate():
         if thread is not threading.main_thread():
-            yield f"the application has started the thread {thread.name!r}"
+            yield f"has started the thread {thread.name!r}"
     reactor = sys.modules.get("twisted.internet.reactor")
     if reactor is not None:
-        yield f"the application has installed a reactor, {type(reactor).__name__}"
-    if asyncio.events._get_running_loop() is not None:  # noqa: SLF001 - the public one raises
-        yield "the application runs in an event loop"
+        yield f"has installed a reactor, {type(reactor).__name__}"
 
 
-def _sockets() -> Iterator[str]:
-    """Yield, in words, every connected socket of this process."""
-    for connection in psutil.Process().net_connections("inet"):
-        if connection.raddr:
-            yield (
-                f"the application has opened a connection to {connection.raddr.ip}"
-                f" port {connection.raddr.port} (descriptor {connection.fd})"
-            )
+def _sockets() -> set[tuple[int, str]]:
+    """Return descriptor and identity of every socket of this process."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the descriptor of the directory itself
+            target = os.readlink(f"/proc/self/fd/{name}")
+            if target.startswith("socket:"):
+                found.add((int(name), target))
+    return found
+
+
+def _connections(sockets: set[tuple[int, str]]) -> Iterator[str]:
+    """Yield, in words, each of the `sockets` that is connected to somebody with a name."""
+    for descriptor, _ in sorted(sockets):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
+            peer = copy.getpeername()
+            if isinstance(peer, tuple):
+                peer = f"{peer[0]} port {peer[1]}"
+            if peer:  # one end of a pair within the process has none
+                yield f"has opened a connection to {_text(peer)} (descriptor {descriptor})"
+
+
+def _text(address: str | bytes) -> str:
+    """Return an address for people; that of an abstract unix socket is bytes."""
+    return address if isinstance(address, str) else "@" + address[1:].decode(errors="replace")
 
 
 def _close_django_connections() -> None:
-    database = sys.modules.get("django.db")
-    if database is None:
+    """Close the connections to databases that were opened; without settings there are none."""
+    database, configuration = sys.modules.get("django.db"), sys.modules.get("django.conf")
+    if database is None or configuration is None or not configuration.settings.configured:
         return
     for connection in database.connections.all(initialized_only=True):
         if connection.connection is not None:

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.client import Client
+from tests.support.client import Client, get
 from tests.support.daphne import APPS, Daphne
 
 if TYPE_CHECKING:
@@ -126,6 +126,88 @@ def test_the_graceful_timeout_cuts_off_and_says_what() -> None:
     )
     assert "(GET /halves?600)" in server.final_log
     assert "killed" not in server.final_log
+
+
+STREAMS = "tests.integration.drain_app:application"
+
+
+def test_streams_may_be_told_before_the_end() -> None:
+    """--disconnect-delay: the application hears http.disconnect, and its last words are sent."""
+    options = ["--workers", "1", "--disconnect-delay", "1", "--graceful-timeout", "60"]
+    with Daphne(STREAMS, *options) as server, Client(server.port) as client:
+        client.ask("/stream")
+        client.head()
+        assert client.piece() == b"more"
+        begun = time.monotonic()
+        server.signal(signal.SIGTERM)
+        pieces = list(iter(client.piece, b""))
+        assert pieces[-1] == b"http.disconnect"
+        assert set(pieces[:-1]) == {b"more"}
+        assert 0.9 < time.monotonic() - begun < 5
+        assert server.wait_exit() == 0
+    assert "(--disconnect-delay 1)" in server.final_log
+
+
+def test_each_phase_of_a_drain_is_in_the_log() -> None:
+    """In order, with figures; a phase that has nothing to do is not."""
+    with (
+        Daphne(STREAMS, "--workers", "1", "--disconnect-delay", "1") as server,
+        connect(f"ws://127.0.0.1:{server.port}/"),
+        Client(server.port) as client,
+    ):
+        client.ask("/stream")
+        client.head()
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+    phases = [
+        "worker 1: HTTP connections: 1, with requests in progress: 1; they have 25 s",
+        "worker 1: WebSockets that are closed with 1012: 1, over 0.1 s",
+        "worker 1: responses in progress whose application hears http.disconnect: 1",
+        "worker 1: shutdown of the lifespan, at most 2 s",
+    ]
+    places = [server.final_log.find(phase) for phase in phases]
+    assert places == sorted(places)
+    assert -1 not in places
+    assert "connections that waited" not in server.final_log
+
+
+def test_a_load_balancer_has_time_to_notice() -> None:
+    """--shutdown-delay: everything goes on, new connections too, but none is kept alive.
+
+    Then the drain begins.
+    """
+    options = ["--workers", "2", "--shutdown-delay", "2"]
+    with Daphne(f"{APPS}:probe", *options) as server, Client(server.port) as before:
+        assert not before.get("/").closes
+        begun = time.monotonic()
+        server.signal(signal.SIGTERM)
+        server.wait(lambda said: "STOPPING=1" in said.splitlines())
+        last = before.get("/slow?0.3")
+        assert (last.status, last.closes) == (200, True)
+        for _ in range(10):
+            answer = get(server.port, "/")
+            assert (answer.status, answer.closes) == (200, True)
+        with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            websocket.send("new")
+            assert websocket.recv(timeout=10) == "new"
+            _wait_for_drain(websocket)
+        assert time.monotonic() - begun >= 1.9
+        with pytest.raises(ConnectionRefusedError):
+            Client(server.port)
+        assert server.wait_exit() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_who_is_in_a_hurry_does_not_wait_for_load_balancers(number: signal.Signals) -> None:
+    """Ctrl-C and QUIT know no --shutdown-delay; nor does a second TERM."""
+    with Daphne(f"{APPS}:probe", "--shutdown-delay", "600") as server:
+        server.signal(number)
+        assert server.wait_exit(10) == 0
+    with Daphne(f"{APPS}:probe", "--shutdown-delay", "600") as server:
+        server.signal(signal.SIGTERM)
+        server.wait(lambda said: "STOPPING=1" in said.splitlines())
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit(10) == 0
 
 
 def test_an_idle_server_stops_at_once() -> None:

@@ -14,7 +14,7 @@ import socket
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ContextManager
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -26,6 +26,7 @@ from tests.support.systemd import SystemdBox
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from typing import IO
 
     import psutil
@@ -123,7 +124,7 @@ class Service:
         """Return the main process, as systemd knows it."""
         return self.box.process(int(self.show("MainPID")))
 
-    def meanwhile(self, verb: str) -> ContextManager[subprocess.Popen[bytes]]:
+    def meanwhile(self, verb: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """Run `systemctl VERB` on the service during the `with` block."""
         return self.box.meanwhile("systemctl", verb, SERVICE)
 
@@ -156,12 +157,12 @@ class Service:
 
 @pytest.fixture
 def service(box: SystemdBox) -> Iterator[Service]:
-    """Return the service, not started yet, with release 1 in place."""
+    """Return the service, not started yet; a test that fails shows its log."""
     service = Service(box)
     with box.journal(SERVICE) as journal:
         yield service
-    sys.stderr.write(journal.log())
     service.remove()
+    sys.stderr.write(journal.log())
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_reload_returns_when_the_new_code_serves(running: Service) -> None:
 
 
 def test_a_broken_reload_is_seen_and_the_next_one_mends_it(running: Service) -> None:
-    """`systemctl status` says what is wrong, the old code serves; after a good reload it is gone."""
+    """`systemctl status` says what is wrong, and the old code serves, until a good reload."""
     running.release(2, NO_PYTHON)
     running.control("reload")
     status = running.control("status")
@@ -215,7 +216,7 @@ def test_a_broken_reload_is_seen_and_the_next_one_mends_it(running: Service) -> 
 
 
 def test_a_frozen_service_is_restarted_and_the_queue_is_served(service: Service) -> None:
-    """The watchdog ends a master that is wedged; who connected meanwhile is answered by the next."""
+    """The watchdog ends a wedged master; who connected meanwhile is answered by the next."""
     service.configure("WatchdogSec=1", "TimeoutAbortSec=1", "RestartSec=0")
     service.control("start")
     frozen = service.master()
@@ -236,23 +237,23 @@ def test_the_watchdog_leaves_a_busy_service_alone(service: Service) -> None:
 
 
 def test_a_restart_refuses_no_connection(service: Service) -> None:
-    """Clients of a TCP and of a UNIX socket unit wait in their queues, and the next start serves."""
+    """Clients of TCP and UNIX socket units wait in the queues, and the new server answers."""
     service.box.write(f"{UNITS}/tcp.socket", TCP_SOCKET)
     service.configure()
     service.box.run("systemctl", "start", "tcp.socket", SERVICE)
     service.release(2)
-    with service.journal() as journal:
-        with service.closed_gate() as gate, service.meanwhile("restart") as restart:
-            journal.line("at the gate: startup")
-            with (
-                service.box.beside(sys.executable, "-c", CLIENT) as client,
-                service.asked() as answer,
-            ):
-                client.line("asked")
-                assert restart.poll() is None
-                gate.close()
-                assert client.line("answer:") == "answer: release 2"
-                assert answer.read().endswith(b"release 2")
+    with (
+        service.journal() as journal,
+        service.closed_gate() as gate,
+        service.meanwhile("restart") as restart,
+    ):
+        journal.line("at the gate: startup")
+        with service.box.beside(sys.executable, "-c", CLIENT) as client, service.asked() as answer:
+            client.line("asked")
+            assert restart.poll() is None
+            gate.close()
+            assert client.line("answer:") == "answer: release 2"
+            assert answer.read().endswith(b"release 2")
     assert restart.returncode == 0
 
 
@@ -323,3 +324,59 @@ def test_an_upgrade_can_be_taken_back(running: Service) -> None:
     running.control("reload")
     assert running.ask() == "release 2"
     assert running.master() == old
+
+
+def _heard(server: Daphne, key: str) -> list[dict[str, str]]:
+    """Return what the master says up to the next message with `key`, signs of life apart."""
+    messages: list[dict[str, str]] = []
+
+    def wanted(text: str) -> bool:
+        messages.append(dict(line.split("=", 1) for line in text.splitlines()))
+        return key in messages[-1]
+
+    server.wait(wanted)
+    return [message for message in messages if "WATCHDOG" not in message]
+
+
+def _milestones(messages: list[dict[str, str]]) -> list[tuple[str, ...]]:
+    """Return the keys of each message that is more than news of the status."""
+    return [keys for message in messages if (keys := tuple(message)) != ("STATUS",)]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Return a project of which version one is released."""
+    project = Project(tmp_path)
+    project.release("one")
+    return project
+
+
+def test_a_service_manager_hears_every_step_in_order(project: Project) -> None:
+    """What systemd waits for is said on a NOTIFY_SOCKET, once, when it is true and not before."""
+    with Daphne(project.application, *project.arguments, "--workers", "2") as server:
+        project.release("two")
+        server.signal(signal.SIGHUP)
+        good = _heard(server, "READY")
+        assert _milestones(good) == [
+            ("RELOADING", "MONOTONIC_USEC", "STATUS"),
+            ("READY", "ERRNO", "STATUS"),
+        ]
+        assert good[-1]["ERRNO"] == "0"
+        assert "reload done" in good[-1]["STATUS"]
+        project.release_no_python()
+        server.signal(signal.SIGHUP)
+        bad = _heard(server, "READY")
+        assert _milestones(bad) == _milestones(good)
+        assert bad[-1]["ERRNO"] == str(errno.ECANCELED)
+        assert "SyntaxError" in bad[-1]["STATUS"]
+        server.signal(signal.SIGTERM)
+        (end,) = (message for message in _heard(server, "STOPPING") if "STOPPING" in message)
+        assert set(end) == {"STOPPING", "EXTEND_TIMEOUT_USEC", "STATUS"}
+        assert int(end["EXTEND_TIMEOUT_USEC"]) > 25e6  # --graceful-timeout, and something on top
+
+
+def test_a_watchdog_hears_a_sign_of_life(project: Project) -> None:
+    """With WATCHDOG_USEC the master says again and again that the pool is well."""
+    with Daphne(project.application, *project.arguments, env={"WATCHDOG_USEC": "500000"}) as server:
+        for _ in range(3):
+            server.wait(lambda said: said == "WATCHDOG=1")

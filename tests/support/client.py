@@ -73,6 +73,11 @@ class Client:
         """Close."""
         self.close()
 
+    @property
+    def port(self) -> int:
+        """The client's own port."""
+        return int(self.socket.getsockname()[1])
+
     def close(self) -> None:
         """Leave."""
         self.socket.close()

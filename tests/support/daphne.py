@@ -56,6 +56,14 @@ def command(*arguments: str, python: str = sys.executable) -> list[str]:
     return [python, "-m", "daphne_supervisor", *arguments]
 
 
+def handed_over(command: list[str], descriptors: Sequence[int], names: str) -> list[str]:
+    """Return `command` with `descriptors` handed over as by systemd, if there are any."""
+    if not descriptors:
+        return command
+    numbers = ",".join(map(str, descriptors))
+    return [sys.executable, "-c", _HAND_OVER, numbers, names, *command]
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment in which the checkout can be imported, and nothing of ours is set."""
     kept = {
@@ -69,11 +77,16 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run_command(
-    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | str = ROOT
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | str = ROOT,
+    activated: Sequence[int] = (),
+    names: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, for what it prints and its exit code."""
     return subprocess.run(
-        command(*arguments),
+        handed_over(command(*arguments), activated, names),
+        pass_fds=activated,
         env=environment(env),
         cwd=cwd,
         capture_output=True,
@@ -138,10 +151,8 @@ class Daphne:
         given = {argument.partition("=")[0] for argument in arguments}
         places = {"-p", "--port", "-u", "--unix-socket", "--fd", "-e", "--endpoint"}
         defaults = () if given & places or activated else ("--port", "0")
-        self._command = command(*defaults, *arguments, application, python=python)
-        if activated:
-            numbers = ",".join(map(str, activated))
-            self._command = [sys.executable, "-c", _HAND_OVER, numbers, names, *self._command]
+        plain = command(*defaults, *arguments, application, python=python)
+        self._command = handed_over(plain, activated, names)
         self._env = environment(env)
         self._cwd = cwd
         self._pass_fds = (*pass_fds, *activated)
@@ -218,6 +229,16 @@ class Daphne:
             if self.process.poll() is not None and "STOPPING=1" not in said:
                 message = f"the master has left with {self.process.returncode}\n{self.log()}"
                 raise AssertionError(message)
+
+    def listen(self, seconds: float) -> list[str]:
+        """Hear what the master announces within so many seconds; return it, often nothing."""
+        heard: list[str] = []
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self._notify], [], [], left)[0]:
+                heard.append(self._notify.recv(65536).decode())
+        self._said += heard
+        return heard
 
     def wait_status(self, text: str) -> str:
         """Block until a `STATUS=` announcement contains `text`; return the status."""

@@ -9,6 +9,7 @@ responses received whole is the number of users who have seen an error.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -32,6 +33,10 @@ class Loss:
     why: str
     server: str
     """The last response on the same connection, empty if this was its first request."""
+    port: int
+    """The client's end of the connection, 0 if there was none."""
+    begun: float
+    """When the connection was begun (monotonic seconds): another one may have the port later."""
 
 
 @dataclass
@@ -117,14 +122,16 @@ class Load:
 
     def _converse(self, lane: _Lane) -> None:
         """Open a connection, and use it until it ends."""
-        server = ""
+        server, port, begun = "", 0, time.monotonic()
         lane.sent += 1  # a request that finds no connection is lost as well
         try:
             with Client(self._port) as client:
+                port = client.port
                 while True:
                     response = client.get(self._target)
                     if response.status != HTTPStatus.OK:
-                        lane.losses.append(Loss(f"status {response.status}", server))
+                        why = f"status {response.status}"
+                        lane.losses.append(Loss(why, server, port, begun))
                         return
                     lane.answered += 1
                     lane.latest = server = response.text
@@ -133,4 +140,4 @@ class Load:
                         return
                     lane.sent += 1
         except OSError as error:
-            lane.losses.append(Loss(repr(error), server))
+            lane.losses.append(Loss(repr(error), server, port, begun))

@@ -124,7 +124,9 @@ class SystemdBox:
         base = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
         (venv / "bin" / "python").symlink_to(_PYTHON / base.relative_to(_base_prefix()))
         (venv / "pyvenv.cfg").write_text(f"home = {_PYTHON}/bin\n")
-        (packages / "tests.pth").write_text(f"{_CHECKOUT}\nimport site; site.addsitedir('{_PACKAGES}')\n")
+        (packages / "tests.pth").write_text(
+            f"{_CHECKOUT}\nimport site; site.addsitedir('{_PACKAGES}')\n"
+        )
         self.write(f"{VENV}/bin/daphne-supervisor", _LAUNCHER, mode=0o755)
         # An interpreter that is a shared library is looked for where it was built to be.
         library = f"[Service]\nEnvironment=LD_LIBRARY_PATH={_PYTHON}/lib\n"
@@ -231,7 +233,8 @@ def _command(group: Path, folder: Path) -> list[str]:
     shown = [str(_base_prefix()), _PYTHON, str(ROOT), _CHECKOUT, packages, _PACKAGES]
     join = f'echo $$ > {group}/cgroup.procs; exec "$@"'
     return [
-        *("sh", "-c", join, "sh", tool("setpriv", "util-linux"), "--pdeathsig=KILL", unshare),
+        *("sh", "-c", join, "sh"),
+        *(tool("setpriv", "util-linux"), "--pdeathsig=KILL", unshare),
         *("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--fork", "--kill-child"),
         *("--", "sh", str(SCRIPT), str(folder), *shown),
     ]
@@ -242,8 +245,8 @@ def _booted(process: subprocess.Popen[bytes], notify: socket.socket, output: IO[
     ended = os.pidfd_open(process.pid)
     try:
         while True:
-            ready, _, _ = select.select([notify, ended], [], [], PATIENCE)
-            if notify not in ready:
+            ready, _, _ = select.select([notify.fileno(), ended], [], [], PATIENCE)
+            if notify.fileno() not in ready:
                 _refuse(process, output)
             said, ancillary, _, _ = notify.recvmsg(65536, socket.CMSG_SPACE(_UCRED.size))
             if b"READY=1" in said.splitlines():

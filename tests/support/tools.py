@@ -23,9 +23,9 @@ def tool(name: str, package: str) -> str:
     Skips the test when it is missing, or fails it when the environment says `CI=true`.
     """
     path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *_ADMIN]))
-    if path is not None:
-        return path
-    unavailable(f"{name} is missing: install the package {package}")
+    if path is None:
+        unavailable(f"{name} is missing: install the package {package}")
+    return path
 
 
 def unavailable(reason: str) -> NoReturn:

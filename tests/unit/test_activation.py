@@ -23,17 +23,3 @@ def test_what_is_handed_over_is_ours_only_by_its_process_id(
 ) -> None:
     """Variables meant for another process are not taken for our own; names may be missing."""
     assert activation.names(environ, 42) == names
-
-
-def test_programs_that_we_start_are_handed_nothing() -> None:
-    """All variables of the protocol go, whoever they were meant for, and nothing else."""
-    environ = {
-        "LISTEN_FDS": "1",
-        "LISTEN_PID": "7",
-        "LISTEN_FDNAMES": "web",
-        "LISTEN_PIDFDID": "9",
-        "LISTENER": "mine",
-    }
-    activation.forget(environ)
-    assert environ == {"LISTENER": "mine"}
-    activation.forget(environ)

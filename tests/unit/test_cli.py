@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daphne_supervisor import __version__, cpus
+from daphne_supervisor import __version__, cgroups, cpus
 from daphne_supervisor.cli import main
-from daphne_supervisor.errors import ExitCode
+from daphne_supervisor.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from daphne_supervisor.config import Config
-    from daphne_supervisor.listeners import Listener
-    from daphne_supervisor.logs import AccessLog
+    from daphne_supervisor.master.upgrade import Inheritance
+    from daphne_supervisor.master.zygote import Heritage
 
 
 class Supervision:
@@ -28,18 +28,32 @@ class Supervision:
         """End with `code`, or with `error`."""
         self.code = code
         self.error = error
-        self.calls: list[tuple[Config, tuple[Listener, ...], AccessLog | None]] = []
+        self.heritages: list[Heritage] = []
         self.listening: list[bool] = []
+        self.reread: Callable[[Config], Heritage]
+        self.inheritance: Inheritance | None = None
+        self.directory = ""
 
     def __call__(
-        self, config: Config, opened: tuple[Listener, ...], access_log: AccessLog | None
+        self,
+        heritage: Heritage,
+        reread: Callable[[Config], Heritage],
+        inheritance: Inheritance | None,
+        directory: str,
     ) -> int:
         """Be run by the command line."""
-        self.calls.append((config, opened, access_log))
-        self.listening = [listener.socket.fileno() >= 0 for listener in opened]
+        self.heritages.append(heritage)
+        self.reread, self.inheritance, self.directory = reread, inheritance, directory
+        self.listening = [listener.socket.fileno() >= 0 for listener in heritage.listeners]
         if self.error is not None:
             raise self.error
         return self.code
+
+    @property
+    def heritage(self) -> Heritage:
+        """What the first workers would have been born with."""
+        (heritage,) = self.heritages
+        return heritage
 
 
 @pytest.fixture(autouse=True)
@@ -57,11 +71,12 @@ def test_a_command_line_becomes_a_running_master(tmp_path: Path) -> None:
     supervision = Supervision(code=42)
     path = tmp_path / "x.sock"
     assert main(["a:b", "-u", str(path), "-w", "2"], {}, supervision) == 42
-    [(config, opened, access_log)] = supervision.calls
-    assert (config.application, config.process.workers) == ("a:b", 2)
-    assert [listener.description for listener in opened] == [f"UNIX socket {path}"]
+    heritage = supervision.heritage
+    assert (heritage.config.application, heritage.config.process.workers) == ("a:b", 2)
+    assert [each.description for each in heritage.listeners] == [f"UNIX socket {path}"]
     assert supervision.listening == [True]
-    assert repr(access_log) == "<AccessLog ->"
+    assert repr(heritage.access_log) == "<AccessLog ->"
+    assert supervision.inheritance is None
 
 
 def test_listeners_are_released_however_it_ends(tmp_path: Path) -> None:
@@ -70,9 +85,8 @@ def test_listeners_are_released_however_it_ends(tmp_path: Path) -> None:
     supervision = Supervision(error=RuntimeError("a bug"))
     assert main(["a:b", "-v0", "-u", str(path)], {}, supervision) == ExitCode.CRASHED
     assert not path.exists()
-    [(_, opened, access_log)] = supervision.calls
-    assert access_log is None
-    assert opened[0].socket.fileno() == -1
+    assert supervision.heritage.access_log is None
+    assert supervision.heritage.listeners[0].socket.fileno() == -1
 
 
 def test_the_log_tells_what_is_listened_on(
@@ -82,7 +96,7 @@ def test_the_log_tells_what_is_listened_on(
     path = tmp_path / "x.sock"
     supervision = Supervision()
     main(["a:b", "-p", "0", "-u", str(path), "--log-fmt", "%(message)s"], {}, supervision)
-    [(_, (tcp, _), _)] = supervision.calls
+    tcp, _ = supervision.heritage.listeners
     tcp_text = "tcp:port=0:interface=127.0.0.1"
     assert capfd.readouterr().err.splitlines() == [
         f"Starting server at {tcp_text}, unix:{path}",
@@ -100,9 +114,8 @@ def test_the_number_of_workers_is_explained(capfd: pytest.CaptureFixture[str]) -
     supervision = Supervision()
     main(["a:b", "-p", "0", "-w", "auto", "--log-fmt", "%(message)s"], {}, supervision)
     number, reason = cpus.count(cpus.affinity())
-    [(config, _, _)] = supervision.calls
-    assert config.process.workers == number
-    assert capfd.readouterr().err.startswith(f"--workers auto: {number} ({reason})\n")
+    assert supervision.heritage.config.process.workers == number
+    assert f"\n--workers auto: {number} ({reason})\n" in capfd.readouterr().err
 
 
 def test_a_variable_that_means_nothing_is_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
@@ -119,8 +132,8 @@ def test_the_directory_is_entered_first(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "current").symlink_to("release")
     supervision = Supervision()
     main(["a:b", "--chdir", "current", "-u", "x", "--access-log", "log"], {}, supervision)
-    [(config, _, access_log)] = supervision.calls
-    assert config.app.chdir == f"{tmp_path}/current"
+    access_log = supervision.heritage.access_log
+    assert supervision.heritage.config.app.chdir == f"{tmp_path}/current"
     assert os.listdir(tmp_path / "release") == ["log"]
     assert repr(access_log) == f"<AccessLog {tmp_path}/release/log>"
 
@@ -219,3 +232,70 @@ def test_the_process_has_its_own_arguments_and_environment(
     monkeypatch.setattr("sys.argv", ["daphne-supervisor", "--version"])
     assert main() == 0
     assert capfd.readouterr().out == f"daphne-supervisor {__version__}\n"
+
+
+def test_a_reload_reads_the_file_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What may change does, and what would take a restart stays and is named."""
+    file = tmp_path / "shop.toml"
+    file.write_text('threads = 2\nport = 0\nlog-fmt = "%(message)s"\n')
+    supervision = Supervision()
+    main(["a:b", "--config", str(file)], {}, supervision)
+    before = supervision.heritage
+    file.write_text('threads = 3\nport = 1\nlog-fmt = "new: %(message)s"\n')
+    capfd.readouterr()
+    after = supervision.reread(before.config)
+    assert (before.config.process.threads, after.config.process.threads) == (2, 3)
+    assert after.config.bind == before.config.bind
+    assert after.listeners is before.listeners
+    assert after.access_log is before.access_log
+    logging.getLogger("test").warning("in the new form")
+    assert capfd.readouterr().err == (
+        "--port: has changed, which takes a restart or an upgrade; not changed\n"
+        "new: in the new form\n"
+    )
+
+
+def test_a_reload_may_move_the_access_log(tmp_path: Path) -> None:
+    """Another file is opened for the workers to come; the old ones keep theirs."""
+    file = tmp_path / "shop.toml"
+    file.write_text(f'port = 0\naccess-log = "{tmp_path}/one"\n')
+    supervision = Supervision()
+    main(["a:b", "-v0", "--config", str(file)], {}, supervision)
+    before = supervision.heritage
+    file.write_text(f'port = 0\naccess-log = "{tmp_path}/two"\n')
+    after = supervision.reread(before.config)
+    assert repr(after.access_log) == f"<AccessLog {tmp_path}/two>"
+    assert repr(before.access_log) == f"<AccessLog {tmp_path}/one>"
+
+
+def test_a_reload_of_a_wrong_file_says_where(tmp_path: Path) -> None:
+    """The error names file, line and key, and nothing has changed."""
+    file = tmp_path / "shop.toml"
+    file.write_text("port = 0\n")
+    supervision = Supervision()
+    main(["a:b", "-v0", "--config", str(file)], {}, supervision)
+    file.write_text("port = 0\nthreads = 0\n")
+    with pytest.raises(UsageError, match=r"shop.toml:2: threads: '0' is not a whole number"):
+        supervision.reread(supervision.heritage.config)
+
+
+def test_on_boot_may_refuse(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The hook is named, the listeners are released, and nothing is supervised."""
+    (tmp_path / "refusing.py").write_text(
+        "def on_boot(**facts):\n    raise ValueError('not today')\n"
+    )
+    supervision = Supervision()
+    arguments = ["a:b", "-v0", "-p0", "--hooks", "refusing", "--app-dir", str(tmp_path)]
+    assert main(arguments, {}, supervision) == ExitCode.BOOT_FAILED
+    assert capfd.readouterr().err == (
+        "daphne-supervisor: --hooks refusing: on_boot failed: ValueError: not today\n"
+    )
+    assert supervision.heritages == []
+
+
+def test_more_memory_than_there_is_is_doubted(capfd: pytest.CaptureFixture[str]) -> None:
+    """The machine grants less than that, whatever machine it is."""
+    arguments = ["a:b", "-p0", "--max-memory", "900000G", "--log-fmt", "%(message)s"]
+    main(arguments, {}, Supervision())
+    doubted = "the cgroup grants" in capfd.readouterr().err
+    assert doubted == (cgroups.memory_limit() is not None)

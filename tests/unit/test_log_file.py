@@ -73,7 +73,7 @@ def complaint(path: Path, text: str) -> str:
     """Return the one line that tells what is wrong with `text`, without the file's name."""
     written(path, text)
     with pytest.raises(UsageError) as caught:
-        log_setup.attempt(load(str(path)))
+        log_setup.replace(load(str(path)))
     assert str(caught.value).isprintable()
     return str(caught.value).removeprefix(f"--log-config {path}: ")
 

@@ -158,10 +158,7 @@ def test_what_others_have_done_since_stays(logger: logging.Logger) -> None:
     logger.removeHandler(theirs)
 
 
-@pytest.mark.parametrize("change", [log_setup.replace, log_setup.attempt])
-def test_a_failure_halfway_leaves_all_as_it_was(
-    logger: logging.Logger, change: Callable[[Callable[[], None]], None]
-) -> None:
+def test_a_failure_halfway_leaves_all_as_it_was(logger: logging.Logger) -> None:
     """`logging.config` has closed and replaced by then; nothing of it is to be seen."""
     log_setup.replace(adding())
     [present] = logger.handlers
@@ -180,23 +177,7 @@ def test_a_failure_halfway_leaves_all_as_it_was(
         raise ValueError(message)
 
     with pytest.raises(ValueError, match="halfway"):
-        change(fail)
-    assert state() == before
-    assert logger.handlers == [present]
-    assert [closed(handler) for handler in (present, *made)] == [False, True]
-
-
-def test_an_attempt_that_succeeds_leaves_all_as_it_was_too(logger: logging.Logger) -> None:
-    """It is only a rehearsal, and what it made is closed."""
-    log_setup.replace(adding())
-    [present] = logger.handlers
-    before, made = state(), []
-
-    def set_up() -> None:
-        adding()()
-        made.extend(logger.handlers)
-
-    log_setup.attempt(set_up)
+        log_setup.replace(fail)
     assert state() == before
     assert logger.handlers == [present]
     assert [closed(handler) for handler in (present, *made)] == [False, True]
@@ -215,7 +196,6 @@ def test_handlers_of_others_stay_known() -> None:
     own = Handler()
     own.name = "own"
     log_setup.replace(adding())
-    log_setup.attempt(adding())
     log_setup.undo()
     assert own in [known() for known in logging._handlerList]  # type: ignore[attr-defined]
     assert logging._handlers.get("own") is own  # type: ignore[attr-defined]

@@ -186,9 +186,7 @@ def test_the_names_beside_it_are_its_lock_only(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_relative_path_is_remembered_whole(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_is_remembered_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who changes the directory still finds the file, and it may lie deeper than a socket can."""
     monkeypatch.chdir(path.parent)
     with listening("x.sock") as (_, made):

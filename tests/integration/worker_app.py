@@ -1,0 +1,37 @@
+"""An application that tells what the kernel knows of its worker. It imports nothing of the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+__all__ = ["application"]
+
+
+def _status() -> dict[str, str]:
+    """Return the lines of /proc/self/status."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        lines = dict(line.rstrip().split(":", 1) for line in file)
+    return {name: " ".join(text.split()) for name, text in lines.items()}
+
+
+def _touch(path: str) -> dict[str, str]:
+    """Make a file at `path`."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return {}
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answer /status and /environ, and make the file that the query of /touch names."""
+    if scope["type"] != "http":
+        raise ValueError(scope["type"])
+    await receive()
+    answers = {
+        "/status": _status,
+        "/environ": lambda: dict(os.environ),
+        "/touch": lambda: _touch(scope["query_string"].decode()),
+    }
+    body = json.dumps(answers[scope["path"]]()).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
