@@ -11,7 +11,7 @@ LIVE := examples/live
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs build clean
+.PHONY: help demo test lint format docs memory build clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,9 @@ format: $(VENV)/.dev ## let ruff put the code in order
 
 docs: $(VENV)/.dev ## make the generated tables of the README anew
 	$(BIN)/python docs/tables.py
+
+memory: $(VENV)/.dev ## measure what a worker takes, beside other servers
+	$(BIN)/python benchmarks/memory.py
 
 build: $(VENV)/.dev ## wheel and sdist, in dist/
 	$(BIN)/python -m build

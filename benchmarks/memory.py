@@ -1,8 +1,9 @@
 """What a worker costs in memory, beside the workers of other servers: `make memory`.
 
-Each server runs the same application with the same number of workers, answers some hundred requests,
-and is measured: PSS, the proportional set size of smaps_rollup in proc(5), counts a page that N
-processes share as an Nth of it for each. So the sum over all processes is what the machine has lost.
+Each server runs the same application with the same number of workers, answers some hundred
+requests, and is measured: PSS, the proportional set size of smaps_rollup in proc(5), counts a page
+that N processes share as an Nth of it for each. So the sum over all processes is what they take
+from the machine.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ SERVERS = {
 }
 """By name: the module that runs it, and its command line."""
 
-HELLO = '''
+HELLO = """
 async def application(scope, receive, send):
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
@@ -57,7 +58,7 @@ async def application(scope, receive, send):
     headers = [(b"content-length", b"5")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"hello"})
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def _workers(pid: int) -> list[psutil.Process]:
     """Return the children that serve: neither our zygote nor the helper of multiprocessing."""
     children = psutil.Process(pid).children()
     strangers = ("zygote gen", "resource_tracker")
-    return [one for one in children if not any(word in " ".join(one.cmdline()) for word in strangers)]
+    lines = [(one, " ".join(one.cmdline())) for one in children]
+    return [one for one, line in lines if not any(word in line for word in strangers)]
 
 
 @contextlib.contextmanager

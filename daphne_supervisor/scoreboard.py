@@ -12,21 +12,25 @@ workers that raise it at once, one may have to raise it again, with the next con
 from __future__ import annotations
 
 import mmap
+from struct import Struct
 
-__all__ = ["CAPACITY", "Scoreboard", "mean"]
+__all__ = ["CAPACITY", "IDLE", "Scoreboard", "mean"]
 
 CAPACITY = 1024
 """Slots: more workers than any machine runs. Who has a higher one looks, and is not seen."""
 
-_IDLE = -1
+IDLE = -1
+"""What stands in the slot of a worker that does not accept."""
+
 _HIGHEST = 0
 """Position of the highest slot that was ever used; slots themselves count from 1."""
 
 
-def mean(counts: list[int]) -> float:
+def mean(counts: tuple[int, ...]) -> float:
     """Return the mean of the `counts` of those who accept, 0 if there are none."""
-    accepting = [one for one in counts if one >= 0]
-    return sum(accepting) / len(accepting) if accepting else 0.0
+    idle = counts.count(IDLE)
+    accepting = len(counts) - idle
+    return (sum(counts) - idle * IDLE) / accepting if accepting else 0.0
 
 
 class Scoreboard:
@@ -34,21 +38,30 @@ class Scoreboard:
 
     def __init__(self) -> None:
         """Make the shared page; to be called before the first fork."""
-        self._numbers = memoryview(mmap.mmap(-1, 4 * (CAPACITY + 1))).cast("i")
+        self._page = mmap.mmap(-1, 4 * (CAPACITY + 1))
+        self._numbers = memoryview(self._page).cast("i")
         for position in range(1, CAPACITY + 1):
-            self._numbers[position] = _IDLE
+            self._numbers[position] = IDLE
+        self._used = Struct("")
 
     def post(self, slot: int, connections: int) -> None:
-        """Say that the worker in `slot` accepts, and has so many connections."""
-        if slot <= CAPACITY:
-            self._numbers[slot] = connections
-            self._numbers[_HIGHEST] = max(slot, self._numbers[_HIGHEST])
+        """Say that the worker in `slot` accepts and has so many connections; or that it is idle."""
+        numbers = self._numbers
+        try:
+            numbers[slot] = connections
+        except IndexError:
+            return
+        if numbers[_HIGHEST] < slot:  # noqa: PLR1730 - most never write here, and share the line
+            numbers[_HIGHEST] = slot
 
     def leave(self, slot: int) -> None:
         """Say that nobody accepts in `slot`."""
         if slot <= CAPACITY:
-            self._numbers[slot] = _IDLE
+            self._numbers[slot] = IDLE
 
-    def counts(self) -> list[int]:
+    def counts(self) -> tuple[int, ...]:
         """Return the connections of each slot that was ever used, -1 where nobody accepts."""
-        return self._numbers[1 : self._numbers[_HIGHEST] + 1].tolist()
+        size = 4 * self._numbers[_HIGHEST]
+        if self._used.size != size:
+            self._used = Struct(f"{size // 4}i")
+        return self._used.unpack_from(self._page, 4)

@@ -27,13 +27,17 @@ class Herald:
         self._owed = {Milestone.READY}
         self._told: set[Milestone] = set()
         self._status = ""
-        self._reloading = False
+        self._judged = False
 
-    def owe_reload(self) -> None:
-        """Owe RELOADING, unless the service is not even up, and READY at its end."""
+    def owe_reload(self, *, judged: bool = True) -> None:
+        """Owe RELOADING, unless the service is not even up, and READY at its end.
+
+        `judged` means that there is a reload that can fail, and not only somebody who waits.
+        """
         self._owed.add(Milestone.READY)
         if self.was_ready:
             self._owed.add(Milestone.RELOADING)
+            self._judged |= judged
 
     def owe_stop(self) -> None:
         """Owe STOPPING, and nothing else any more."""
@@ -62,13 +66,14 @@ class Herald:
         self._status = status
         if not milestones and changed:
             return [Announce(None, status, "the status has changed", extend=extend)]
-        told = []
-        for milestone in milestones:
-            ends = milestone is Milestone.READY and self._reloading
-            self._reloading = milestone is Milestone.RELOADING
-            why = f"the master is {milestone.value}"
-            told.append(Announce(milestone, status, why, failed=failed and ends, extend=extend))
-        return told
+        return [self._tell(each, status, failed=failed, extend=extend) for each in milestones]
+
+    def _tell(self, milestone: Milestone, status: str, *, failed: bool, extend: float) -> Announce:
+        why = f"the master is {milestone.value}"
+        if milestone is not Milestone.READY:
+            return Announce(milestone, status, why, extend=extend)
+        failed, self._judged = failed and self._judged, False
+        return Announce(milestone, status, why, failed=failed, extend=extend)
 
     def _due(self, *, ready: bool) -> list[Milestone]:
         """Return the milestones that are due, and strike them off."""

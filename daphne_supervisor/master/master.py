@@ -18,10 +18,10 @@ import selectors
 import signal
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daphne_supervisor.errors import SupervisorError
-from daphne_supervisor.master.announce import Notifier, set_title, watchdog_interval
+from daphne_supervisor.master.announce import Notifier, watchdog_interval
 from daphne_supervisor.master.model import (
     Abort,
     Announce,
@@ -59,7 +59,7 @@ from daphne_supervisor.master.processes import Processes
 from daphne_supervisor.master.signals import Mailbox
 from daphne_supervisor.master.status_file import StatusFile
 from daphne_supervisor.master.supervisor import Supervisor
-from daphne_supervisor.master.upgrade import Upgrade
+from daphne_supervisor.master.upgrade import Start, Upgrade, command
 from daphne_supervisor.messages import LINGER, WORKER_REPORTS, Decoder, Ready
 
 if TYPE_CHECKING:
@@ -129,17 +129,28 @@ class Master:
         self._selector = selector or selectors.DefaultSelector()
         self._notifier = Notifier(os.environ)
         config = heritage.config
-        self._office = Office(
-            self._notifier, PidFile(config.process.pid_file), heritage.listeners
-        )
+        pid_file = PidFile(config.process.pid_file)
+        self._office = Office(self._notifier, pid_file, heritage.listeners, config.application)
         self._status_file = StatusFile(config.process.status_file)
-        self._upgrade = Upgrade(
-            inheritance, self._office, heritage.listeners, directory, environ
-        )
+        start = Start(command(), directory, environ)
+        self._upgrade = Upgrade(inheritance, self._office, heritage.listeners, start)
         self._hands = hands or Processes(heritage, self._selector, self._leave_alone)
         self._supervisor = Supervisor(
             _settings(config), watchdog=watchdog_interval(environ, os.getpid())
         )
+        self._deeds: dict[type[Action], Callable[[Any], None]] = {
+            **dict.fromkeys(_ORDERS, self._order),
+            Spawn: self._spawn,
+            Linger: self._linger,
+            Reopen: self._reopen,
+            CloseListeners: self._close_listeners,
+            KeepZygotes: self._keep_zygotes,
+            **dict.fromkeys((Launch, HandOver, TakeBack, Dismiss), self._change_masters),
+            Reassure: self._reassure,
+            Announce: self._announce,
+            Remark: self._remark,
+            Halt: self._stop,
+        }
         self._lines: dict[int, _Line] = {}  # by slot
         self._news: list[Event] = []  # what performing has brought about
         self._halt: Halt | None = None
@@ -160,10 +171,11 @@ class Master:
             self._mailbox.close()
             self._selector.close()
             self._office.leave()
-            self._status_file.remove()
+            self._upgrade.abandon()
+            if self._office.held:
+                self._status_file.remove()
 
     def _loop(self) -> int:
-        set_title("master", self._heritage.config.application)
         self._selector.register(self._mailbox, selectors.EVENT_READ, self._read_mail)
         while self._halt is None:
             self._turn()
@@ -176,16 +188,19 @@ class Master:
         actions = self._supervisor.step(events, now)
         for action in actions:
             self._perform(action)
-        self._status_file.update(
-            lambda: self._supervisor.snapshot(now), now, changed=bool(actions)
-        )
+        if self._office.held:  # during an upgrade two masters have one file
+            self._status_file.update(
+                lambda: self._supervisor.snapshot(now), now, changed=bool(actions)
+            )
 
     # --- waiting ----------------------------------------------------------------------------
 
     def _gather(self) -> list[Event]:
         events, self._news = self._news, []
         events += self._births_and_deaths()
-        for key, _ in self._selector.select(0 if events else self._timeout()):
+        ready = self._selector.select(0 if events else self._timeout())
+        events += self._known(self._hands.news())  # who speaks is known to have been born
+        for key, _ in ready:
             events += self._known(key.data())
         return events + self._births_and_deaths()
 
@@ -270,36 +285,35 @@ class Master:
     # --- performing -------------------------------------------------------------------------
 
     def _perform(self, action: Action) -> None:
-        match action:
-            case Spawn():
-                self._spawn(action)
-            case Linger():
-                self._linger(action)
-            case Order():
-                number, level, words = _ORDERS[type(action)]
-                _log.log(level, "%s: %s: %s", action.name, words, action.why)
-                self._hands.signal(action.name.slot, number)
-            case Reopen():
-                self._reopen(action)
-            case CloseListeners():
-                _log.info("listeners closed: %s", action.why)
-                self._office.close_listeners()
-            case KeepZygotes():
-                self._hands.keep(action.generations)
-            case Launch() | HandOver() | TakeBack() | Dismiss():
-                self._news += self._upgrade.perform(action)
-            case Reassure():
-                self._office.reassure()
-            case Announce():
-                _log.debug("status: %s", action.status)
-                self._office.announce(action)
-                if action.milestone is Milestone.READY:
-                    self._upgrade.ready()
-            case Remark():
-                self._remark(action)
-            case Halt():  # pragma: no branch - the last kind there is
-                self._halt = action
-                _log.info("stopped: %s", action.why)
+        self._deeds[type(action)](action)
+
+    def _order(self, action: Order) -> None:
+        number, level, words = _ORDERS[type(action)]
+        _log.log(level, "%s: %s: %s", action.name, words, action.why)
+        self._hands.signal(action.name.slot, number)
+
+    def _close_listeners(self, action: CloseListeners) -> None:
+        _log.info("listeners closed: %s", action.why)
+        self._office.close_listeners()
+
+    def _keep_zygotes(self, action: KeepZygotes) -> None:
+        self._hands.keep(action.generations)
+
+    def _change_masters(self, action: Launch | HandOver | TakeBack | Dismiss) -> None:
+        self._news += self._upgrade.perform(action)
+
+    def _reassure(self, _: Reassure) -> None:
+        self._office.reassure()
+
+    def _announce(self, action: Announce) -> None:
+        _log.debug("status: %s", action.status)
+        self._office.announce(action)
+        if action.milestone is Milestone.READY:
+            self._upgrade.ready()
+
+    def _stop(self, action: Halt) -> None:
+        self._halt = action
+        _log.info("stopped: %s", action.why)
 
     def _spawn(self, action: Spawn) -> None:
         slot, generation = action.name.slot, action.name.generation

@@ -278,9 +278,13 @@ class SuccessorReady:
 
 @dataclass(frozen=True, slots=True)
 class SuccessorExited:
-    """The new master that was started by an upgrade is dead and reaped."""
+    """The new master that was started by an upgrade is dead and reaped.
+
+    `asked` says that it has ended in order, as a master does that was asked to stop.
+    """
 
     how: str
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

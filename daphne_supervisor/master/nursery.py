@@ -54,7 +54,8 @@ class _Mother:
     `waiting` holds the far ends of the channels of workers that were not asked for yet, `asked` is
     the slot that was, and `owed` are the signals for that worker as soon as it has a process id.
     `sent` are the signals that were sent to the zygote itself: a second SIGABRT would end it while
-    it writes its stacks. `useful` says that it has borne a worker.
+    it writes its stacks. `useful` says that it has borne a worker, and `open` that there may be
+    something to read.
     """
 
     generation: int
@@ -66,6 +67,7 @@ class _Mother:
     useful: bool = False
     retired: bool = False
     reaped: bool = False
+    open: bool = True
     failure: BootFailed | None = None
     asked: int | None = None
     owed: list[signal.Signals] = field(default_factory=list)
@@ -149,8 +151,10 @@ class Nursery:
                 mother.tell(signal.SIGKILL)  # it has nothing to lose, and may hang
 
     def news(self) -> list[Event]:
-        """Return what has happened without being read from a channel."""
+        """Return what has happened until now."""
         news, self._news = self._news, []
+        for mother in self._everyone():
+            news += self._hear(mother)
         return news
 
     def bury(self, pid: int, how: str) -> list[Event] | None:
@@ -178,6 +182,7 @@ class Nursery:
             mother.tell(signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(mother.pid, 0)
+            mother.reaped = True
 
     def close(self) -> None:
         """Close every descriptor; what a forked child has to do, and the master at its end."""
@@ -224,7 +229,8 @@ class Nursery:
 
     def _hang_up(self, mother: _Mother) -> None:
         """Listen no more: a channel at its end is readable for ever."""
-        if mother.channel in self._selector.get_map():
+        if mother.open:
+            mother.open = False
             self._selector.unregister(mother.channel)
 
     def _cancel(self, mother: _Mother, slot: int) -> None:
@@ -242,7 +248,7 @@ class Nursery:
 
     def _hear(self, mother: _Mother) -> list[Event]:
         events: list[Event] = []
-        while (data := receive(mother.channel)) is not None:
+        while mother.open and (data := receive(mother.channel)) is not None:
             if not data:
                 self._hang_up(mother)
                 break

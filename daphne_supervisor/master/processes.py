@@ -187,10 +187,13 @@ class Processes:
         self._heritage = heritage
 
     def reopen(self) -> None:
-        """Open the access logs anew, here and in the zygotes: that is what workers inherit."""
-        self._nursery.reopen()
+        """Open the access logs anew, here and in the zygotes: that is what workers inherit.
+
+        Here first: without privileges, a zygote may only open what root has made for it.
+        """
         for log in self._access_logs():
             log.reopen()
+        self._nursery.reopen()
 
     def _access_logs(self) -> set[AccessLog]:
         heritages = [self._heritage, *self._heritages.values()]

@@ -56,6 +56,7 @@ class Reloads:
         if self._at_home:
             self._fallback = self._present()
         self._roster.begin_generation()
+        self._kept |= {self._roster.generation}
         if settings.workers != self.settings.workers:
             self._roster.target = settings.workers
         self.settings, self._began = settings, now

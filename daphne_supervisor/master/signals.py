@@ -51,9 +51,9 @@ TABLE = (
     SignalRow(
         signal.SIGHUP,
         Command.RELOAD,
-        "Reload. The configuration is read anew, and each worker is replaced by one with the code that"
-        " is on disk now: the new one is ready before the old one drains. If the configuration is not"
-        " valid or the new code does not boot, the old workers stay.",
+        "Reload. The configuration is read anew, and each worker is replaced by one with the code"
+        " that is on disk now: the new one is ready before the old one drains. If the configuration"
+        " is not valid or the new code does not boot, the old workers stay.",
     ),
     SignalRow(signal.SIGTTIN, Command.MORE, "One worker more. A reload keeps the number."),
     SignalRow(
@@ -65,9 +65,9 @@ TABLE = (
     SignalRow(
         signal.SIGUSR2,
         Command.UPGRADE,
-        "Upgrade. The command line is run once more, beside this master and on its sockets; when the"
-        " new master is ready, this one drains and leaves. Until it has left, `SIGHUP` to it takes"
-        " everything back.",
+        "Upgrade. The command line is run once more, beside this master and on its sockets; when"
+        " the new master is ready, this one drains and leaves. Until it has left, `SIGHUP` to it"
+        " takes everything back.",
     ),
 )
 """Every signal with a meaning for the master, in the order of the README."""

@@ -115,6 +115,9 @@ SUCCESSIONS: Mapping[SuccessionState, Mapping[Turn, Step]] = {
             "the new master is gone, so this one serves again",
             Severity.ERROR,
         ),
+        Turn.RECALLED: Step(
+            SuccessionState.RECALLED, (), "upgrade is being rolled back already", Severity.INFO
+        ),
         Turn.RESTORED: Step(
             SuccessionState.DISMISSED, (TakeBack, Dismiss), "upgrade rolled back", Severity.INFO
         ),

@@ -172,9 +172,7 @@ class Supervisor:
             case SuccessorReady():
                 self._succeed(Turn.READY, now)
             case SuccessorExited():
-                # It died before it could be told what this very step has decided.
-                self._actions[:] = [one for one in self._actions if not isinstance(one, Dismiss)]
-                self._succeed(Turn.EXITED, now, event.how)
+                self._outlive(event, now)
             case _:
                 self._fates.follow(event, now)
                 self._despair(now)
@@ -218,7 +216,7 @@ class Supervisor:
         if self._excused(Command.RELOAD):
             return
         if not self.succession.away:  # or else the service manager does not listen to us
-            self._herald.owe_reload()
+            self._herald.owe_reload(judged=not self.succession.recallable)
         if self.succession.recallable:
             self._succeed(Turn.RECALLED, now)
         elif refusal:
@@ -235,6 +233,15 @@ class Supervisor:
             self._actions += self.reloads.preempt("the new master serves", now)
         if before and not self.succession.away:
             self._herald.resume()
+
+    def _outlive(self, event: SuccessorExited, now: float) -> None:
+        """Go on without the new master; but who has stopped it in office meant the service."""
+        # It died before it could be told what this very step has decided.
+        self._actions[:] = [one for one in self._actions if not isinstance(one, Dismiss)]
+        if not event.asked or self.succession.state is not SuccessionState.HANDED_OVER:
+            self._succeed(Turn.EXITED, now, event.how)
+        elif self.stop is None:
+            self._end(ExitCode.STOPPED, "the new master was asked to stop", now)
 
     def _despair(self, now: float) -> None:
         """Stop if the service cannot even start."""

@@ -63,6 +63,10 @@ _FOR_THE_MASTER = (
 _REQUEST = 256
 """More bytes than a request has."""
 
+_LIVE = b"!"
+"""What the zygote says to a worker that the master was told of. Nobody would supervise another, so
+it ends; and whoever speaks to the master is known there already."""
+
 _PACKET = 32768
 """Bytes of a report that are sent at once: the kernel refuses a packet that is too large, and the
 master reads no more than 65536. A traceback may be longer."""
@@ -156,54 +160,56 @@ class Zygote:
     def _serve(self) -> bool:
         """Fork one worker; return whether there may be more to do."""
         try:
-            packet, descriptors, _, _ = socket.recv_fds(
-                self._channel, _REQUEST, 1, socket.MSG_CMSG_CLOEXEC
-            )
+            packet, descriptors, _, _ = socket.recv_fds(self._channel, _REQUEST, 1)
         except ConnectionResetError:  # the master died without having read all that we said
             return False
         if not packet:
             return False
         slot = json.loads(packet)["slot"]
         with socket.socket(fileno=descriptors[0]) as far:
+            far.set_inheritable(False)  # as it arrives, any program would inherit it
             self._heritage.hooks.before_fork(slot=slot, generation=self._generation)
-            pid, failure = self._fork_twice(slot, far)
-        self._tell(Born(slot, pid) if pid else Stillborn(slot, failure))
+            self._bear(slot, far)
         return True
 
-    def _fork_twice(self, slot: int, far: socket.socket) -> tuple[int, str]:
-        """Return the worker's process id when it is the master's child, or 0 and what failed."""
-        ear, mouth = os.pipe()
-        try:
-            between = fork(lambda: self._fork_worker(slot, far, ear, mouth))
-            os.close(mouth)
-            mouth = -1
-            with contextlib.suppress(ChildProcessError):  # a preloaded application ignores SIGCHLD
-                os.waitpid(between, 0)
-            said = os.read(ear, _REQUEST).decode()
-        except OSError as error:
-            return 0, error.strerror or str(error)
-        finally:
-            os.close(ear)
-            if mouth >= 0:
-                os.close(mouth)
-        return (int(said), "") if said.isdecimal() else (0, said or "its parent died")
+    def _bear(self, slot: int, far: socket.socket) -> None:
+        """Fork a worker, tell the master, and only then let the worker live."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                pid, failure = self._fork_twice(slot, far, ours, theirs)
+            self._tell(Born(slot, pid) if pid else Stillborn(slot, failure))
+            if pid:
+                with contextlib.suppress(OSError):  # it is dead
+                    ours.send(_LIVE)
 
-    def _fork_worker(self, slot: int, far: socket.socket, ear: int, mouth: int) -> int:
-        """Be the process in between: fork the worker, say who it is, and leave."""
-        os.close(ear)
+    def _fork_twice(
+        self, slot: int, far: socket.socket, ours: socket.socket, theirs: socket.socket
+    ) -> tuple[int, str]:
+        """Return the worker's process id when it is the master's child, or 0 and what failed."""
         try:
-            pid = fork(lambda: self._be_worker(slot, far, mouth))
+            between = fork(lambda: self._fork_worker(slot, far, theirs), abandon=ours.close)
         except OSError as error:
-            os.write(mouth, (error.strerror or str(error)).encode())
-        else:
-            os.write(mouth, str(pid).encode())
+            return 0, _reason(error)
+        theirs.close()
+        with contextlib.suppress(ChildProcessError):  # a preloaded application ignores SIGCHLD
+            os.waitpid(between, 0)
+        said = ours.recv(_REQUEST).decode()
+        return (int(said), "") if said.isdecimal() else (0, said or "it died at once")
+
+    def _fork_worker(self, slot: int, far: socket.socket, theirs: socket.socket) -> int:
+        """Be the process in between: fork the worker, and leave."""
+        try:
+            fork(lambda: self._be_worker(slot, far, theirs), abandon=self._channel.close)
+        except OSError as error:
+            theirs.send(_reason(error).encode())
         return 0
 
-    def _be_worker(self, slot: int, far: socket.socket, mouth: int) -> int:
-        os.close(mouth)
-        self._channel.close()
+    def _be_worker(self, slot: int, far: socket.socket, theirs: socket.socket) -> int:
         heritage = self._heritage
         set_title(f"worker {slot} gen {self._generation} born", heritage.config.application)
+        if not _is_wanted(theirs):
+            return ExitCode.STOPPED
         gc.enable()
         heritage.hooks.after_fork(slot=slot, generation=self._generation, pid=os.getpid())
         return self._seed.run(
@@ -217,3 +223,15 @@ class Zygote:
                 scoreboard=heritage.scoreboard,
             )
         )
+
+
+def _is_wanted(theirs: socket.socket) -> bool:
+    """Tell the zygote who this worker is, and wait until the master knows it too."""
+    with theirs, contextlib.suppress(OSError):  # the zygote has died
+        theirs.send(str(os.getpid()).encode())
+        return theirs.recv(1) == _LIVE
+    return False
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -12,9 +12,10 @@ Pure: what happens when is up to the acceptor.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from daphne_supervisor.scoreboard import mean
+from daphne_supervisor.scoreboard import IDLE, mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ class Share:
         """Count for `slot` of the `scoreboard`."""
         self._scoreboard = scoreboard
         self._slot = slot
-        self._most = most
+        self._most = most or sys.maxsize
         self._accepting = False
         self._waiting: list[Callable[[], None]] = []
         self.connections = 0
@@ -51,7 +52,7 @@ class Share:
     @property
     def full(self) -> bool:
         """Say whether no more connections are to be accepted."""
-        return 0 < self._most <= self.connections
+        return self.connections >= self._most
 
     def join(self) -> None:
         """Be one of those who accept."""
@@ -83,12 +84,10 @@ class Share:
 
     def _post(self) -> None:
         if self._accepting:
-            if self.full:
-                self._scoreboard.leave(self._slot)
-            else:
-                self._scoreboard.post(self._slot, self.connections)
+            connections = self.connections
+            self._scoreboard.post(self._slot, connections if connections < self._most else IDLE)
 
-    def siblings(self) -> list[int]:
+    def siblings(self) -> tuple[int, ...]:
         """Return the connections of every slot, our own among them; -1 where nobody accepts."""
         return self._scoreboard.counts()
 
@@ -100,8 +99,10 @@ class Turns:
         """Decide for the worker that has this `share`."""
         self._share = share
         self._lead = _LEAD
-        self._counts: list[int] = []  # what everybody had when we last had more than our share,
-        self._limit = 0.0  # and who had no more than this was to take what waited
+        # What everybody had when we last had more than our share; who had no more than the limit
+        # was to take what waited.
+        self._counts: tuple[int, ...] = ()
+        self._limit = 0.0
 
     def ours(self, *, again: bool = False) -> bool:
         """Say whether to take what waits, or to step back.
@@ -125,7 +126,7 @@ class Turns:
         self._counts, self._limit = counts, limit
         return ours <= average + self._lead
 
-    def _others_move(self, counts: list[int]) -> bool:
+    def _others_move(self, counts: tuple[int, ...]) -> bool:
         """Say whether anybody who was to take what waited shows a sign of life."""
         return any(
             0 <= then <= self._limit and now != then

@@ -177,7 +177,9 @@ class Http1:
         self.deadline = self._port.now() + patience
 
     def _hand_over(self, head: Head) -> None:
-        if self._port.draining:
+        # Who has just connected could not know better, and a browser would take a refusal for a
+        # failure: so the WebSocket is opened, and hears 1012 like all the others.
+        if self._port.draining and self._stream:
             reason = Refused(503, "the worker is leaving: no new WebSocket")
             self._handler.refused(reason)
             self._answer_refusal(reason)

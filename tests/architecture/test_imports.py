@@ -26,14 +26,23 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "daphne_supervisor"
 PURE = (
+    "activation",
     "endpoints",
     "messages",
+    "master.fates",
+    "master.herald",
     "master.model",
     "master.orders",
     "master.policy",
+    "master.pool",
+    "master.reloads",
     "master.rollout",
     "master.roster",
+    "master.snapshot",
+    "master.stopping",
+    "master.succession",
     "master.supervisor",
+    "worker.fairness",
     "worker.head",
     "worker.http1",
     "worker.http1_parser",

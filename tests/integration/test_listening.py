@@ -17,6 +17,7 @@ import trustme
 
 from tests.support.daphne import APPS, Daphne, run_command, survivors
 from tests.support.race import race
+from tests.support.succession import upgraded
 from tests.support.tools import unavailable
 
 if TYPE_CHECKING:
@@ -201,6 +202,21 @@ def test_sockets_of_a_service_manager_need_no_option(tmp_path: Path, names: str)
         assert backlog(tcp) == BACKLOG
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_upgrade_keeps_the_sockets_of_a_service_manager(tmp_path: Path) -> None:
+    """They were meant for the old master's process id; the new one listens on them all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as tcp:
+        url = f"http://127.0.0.1:{tcp.getsockname()[1]}"
+        pid_file = tmp_path / "pid"
+        options = ("--pid-file", str(pid_file))
+        with Daphne(HELLO, *options, activated=[tcp.fileno()], names="web.socket") as server:
+            old = server.worker_pids()
+            with upgraded(server, pid_file) as new:
+                answering = int(httpx.get(url, timeout=10).text)
+                assert answering not in old
+                assert answering in [child.pid for child in new.children()]
+                assert server.log().count(" (web.socket)") == 2
 
 
 def test_a_socket_of_a_service_manager_that_cannot_be_served_is_one_line() -> None:

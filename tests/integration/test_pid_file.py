@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.daphne import APPS, Daphne, run_command, survivors
 from tests.support.race import race
+from tests.support.succession import upgraded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,3 +80,16 @@ def test_of_three_instances_that_want_one_pid_file_one_wins(tmp_path: Path) -> N
         assert line.count("\n") == 1
     assert outcome.winner == 0
     assert [each.name for each in tmp_path.iterdir()] == ["notify"]
+
+
+def test_an_upgrade_hands_the_pid_file_and_the_socket_file_over(tmp_path: Path) -> None:
+    """The file names the new master, the socket is the same, and the last to leave tidies up."""
+    path, sock = tmp_path / "pid", tmp_path / "x.sock"
+    with Daphne(HELLO, "--pid-file", str(path), "-u", str(sock)) as server:
+        inode = sock.stat().st_ino
+        with upgraded(server, path):
+            assert sock.stat().st_ino == inode
+            assert {each.name for each in tmp_path.iterdir()} == {"pid", "x.sock", "x.sock.lock"}
+            second = run_command("-v", "0", "-u", str(sock), HELLO)
+            assert second.stderr.endswith(f"--unix-socket {sock}: is in use by another process\n")
+    assert list(tmp_path.iterdir()) == []

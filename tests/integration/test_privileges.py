@@ -41,7 +41,7 @@ def place() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="daphne-privileges-") as name:
         shutil.copytree(ROOT / "daphne_supervisor", Path(name) / "daphne_supervisor")
         shutil.copy(ROOT / "tests" / "integration" / "worker_app.py", name)
-        os.chmod(name, 0o755)
+        Path(name).chmod(0o755)
         yield Path(name)
 
 
@@ -67,14 +67,14 @@ def python(variables: dict[str, str]) -> str:
             )
             if done.returncode == 0:
                 return candidate
-    unavailable("no Python here, of this version and with these packages, can be used by nobody")
+    return unavailable("nobody can use no Python here that has this one's version and packages")
 
 
 @pytest.fixture
 def everybodys(place: Path) -> Iterator[Path]:
     """Return a directory in which everybody may make files."""
     with tempfile.TemporaryDirectory(dir=place) as name:
-        os.chmod(name, 0o777)
+        Path(name).chmod(0o777)
         yield Path(name)
 
 
@@ -154,6 +154,8 @@ def test_a_rotated_access_log_can_be_written_by_the_user(start: Any, everybodys:
         server.signal(signal.SIGUSR1)
         server.replace_all()  # what was asked for before is done before
         httpx.get(f"{server.url}/status?after", timeout=10)
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit() == 0  # a line may come after its response
         assert path.stat().st_uid == NOBODY.pw_uid
         assert "/status?after" in path.read_text()
         assert "cannot be reopened" not in server.log()

@@ -8,10 +8,12 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.support.client import get
-from tests.support.daphne import Daphne
+from tests.support.daphne import Daphne, survivors
 from tests.support.load import Load
 
 APPLICATION = "tests.integration.drain_app:application"
+#: Seconds for a worker to be replaced. Far more than it takes, but for --max-memory.
+PATIENCE = 30.0
 QUIET = ("--recycle-jitter", "0", "--access-log", "/dev/null")
 
 
@@ -21,7 +23,7 @@ def _replaced(log: str) -> list[tuple[str, str]]:
 
 
 def _ready_when(log: str, place: int) -> int:
-    """Return how many workers were ready at `place` of the `log`, whoever drained counting no more."""
+    """Return how many workers were ready at `place` of the `log` and had not been told to drain."""
     text = log[:place]
     ready = set(re.findall(r"(worker \d+ gen \d+ pid \d+): ready", text))
     left = set(re.findall(r"(worker \d+ gen \d+ pid \d+): told to drain", text))
@@ -33,10 +35,9 @@ def test_after_max_requests_a_worker_is_replaced_and_nobody_notices(workers: int
     """The new one is ready before the old one drains, and only one is replaced at a time."""
     options = ["--workers", str(workers), "--max-requests", "50", "--min-lifetime", "0", *QUIET]
     with Daphne(APPLICATION, *options) as server:
-        first = set(server.worker_pids())
+        first = server.workers()
         with Load(server.port, connections=8) as load:
-            while first & set(server.worker_pids()):
-                server.wait_status("workers ready")
+            assert survivors(first, PATIENCE) == []
         assert load.losses == []
     log = server.final_log
     replaced = _replaced(log)
@@ -61,14 +62,13 @@ def test_websockets_and_their_messages_count() -> None:
     """The log names how many of each there were."""
     options = ["--workers", "1", "--max-requests", "12", "--min-lifetime", "0", *QUIET]
     with Daphne(APPLICATION, *options) as server:
-        before = server.worker_pids()
+        before = server.workers()
         get(server.port, "/")
         with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
             for _ in range(5):
                 websocket.send("x")
                 websocket.recv(timeout=10)
-            while server.worker_pids() == before:
-                server.wait_status("workers ready")
+            assert survivors(before, PATIENCE) == []
     assert "--max-requests 12, for this worker 12: 1 requests, 1 WebSockets, 11 messages" in (
         server.final_log
     )
@@ -78,9 +78,7 @@ def test_after_max_lifetime_a_worker_is_replaced() -> None:
     """However little it has done."""
     options = ["--workers", "2", "--max-lifetime", "1", "--min-lifetime", "0", *QUIET]
     with Daphne(APPLICATION, *options) as server:
-        first = set(server.worker_pids())
-        while first & set(server.worker_pids()):
-            server.wait_status("workers ready")
+        assert survivors(server.workers(), PATIENCE) == []
     replaced = _replaced(server.final_log)
     assert {why for _, why in replaced} == {"--max-lifetime 1 s, for this worker 1.0 s"}
     assert _at_once(server.final_log) == 1
@@ -90,10 +88,10 @@ def test_after_max_lifetime_a_worker_is_replaced() -> None:
 def test_above_max_memory_a_worker_is_replaced() -> None:
     """Once it has been too large several times in a row; the log has the sizes."""
     options = ["--workers", "1", "--max-memory", "200M", "--min-lifetime", "0", *QUIET]
-    with Daphne(APPLICATION, *options, patience=60.0) as server:
+    with Daphne(APPLICATION, *options) as server:
+        large = server.workers()
         before = get(server.port, "/hold?300").text
-        while str(server.worker_pids()) == f"[{before}]":
-            server.wait_status("workers ready")
+        assert survivors(large, 2 * PATIENCE) == []
         assert get(server.port, "/").text != before
     ((_, why),) = _replaced(server.final_log)[:1]
     found = re.fullmatch(
@@ -107,11 +105,10 @@ def test_a_worker_is_not_replaced_before_it_has_served_a_while() -> None:
     """--min-lifetime: a limit that is far too low does not make the pool turn without end."""
     options = ["--workers", "1", "--max-requests", "1", "--min-lifetime", "3", *QUIET]
     with Daphne(APPLICATION, *options) as server:
-        before = server.worker_pids()
+        (before,) = server.workers()
         for _ in range(20):
             get(server.port, "/")
-        while server.worker_pids() == before:
-            server.wait_status("workers ready")
-    lived = re.search(rf"pid {before[0]}: gone, .* after (\d+\.\d) s", server.final_log)
+        assert survivors([before], PATIENCE) == []
+    lived = re.search(rf"pid {before.pid}: gone, .* after (\d+\.\d) s", server.final_log)
     assert lived is not None
     assert float(lived.group(1)) >= 3

@@ -99,6 +99,7 @@ class Service:
 
     def remove(self) -> None:
         """Stop everything, and leave nothing to the next test."""
+        self.box.run("systemctl", "kill", "--signal=CONT", SERVICE, check=False)  # if still frozen
         self.box.run("systemctl", "stop", SERVICE, SOCKET, "tcp.socket", check=False)
         self.box.run("systemctl", "reset-failed")
         for unit in (SERVICE, SOCKET, "tcp.socket"):

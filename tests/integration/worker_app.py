@@ -1,4 +1,4 @@
-"""An application that tells what the kernel knows of its worker. It imports nothing of the tests."""
+"""An application that tells what the kernel knows of its worker; it imports nothing of ours."""
 
 from __future__ import annotations
 

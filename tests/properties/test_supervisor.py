@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from daphne_supervisor.errors import ExitCode
 from daphne_supervisor.master.model import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from tests.support.world import Process
 
 WATCHDOG = 10.0
-LONG = 400.0
+LONG = 200.0
 """Seconds in which a well-behaved world is at rest: every patience and back-off in a row."""
 
 STOPS = [Command.DRAIN, Command.INTERRUPT, Command.QUIT]
@@ -186,17 +186,27 @@ class CheckedWorld(World):
             assert deadline is not None
             assert deadline <= self.reassured + WATCHDOG, "the watchdog is forgotten"
         assert self.main is not self._away
-        assert json.loads(json.dumps(supervisor.snapshot(self.now)))["target"] == roster.target
+
+    def check_snapshot(self) -> None:
+        """Check that what is shown fits into JSON, and is true."""
+        roster = self.supervisor.roster
+        shown = json.loads(json.dumps(self.supervisor.snapshot(self.now)))
+        assert {one["slot"] for one in shown["workers"]} == set(roster.workers)
+        assert all(one["age"] >= 0 for one in shown["reloads"] + shown["deaths"])
 
 
 class Histories(RuleBasedStateMachine):
     """Any sequence of events, tempers, accidents and jumps of the clock."""
 
-    @initialize(configuration=configurations, temper=st.sampled_from([*[Temper.GOOD] * 9, *Temper]))
-    def begin(self, configuration: Settings, temper: Temper) -> None:
-        """Start a master with workers of some temper."""
+    @initialize(
+        configuration=configurations,
+        temper=st.sampled_from([*[Temper.GOOD] * 9, *Temper]),
+        drain=st.sampled_from([0.1, 8.0]),
+    )
+    def begin(self, configuration: Settings, temper: Temper, drain: float) -> None:
+        """Start a master with workers of some temper and business."""
         self.world = CheckedWorld(Supervisor(configuration, watchdog=WATCHDOG))
-        self.world.temper = temper
+        self.world.temper, self.world.drain = temper, drain
         self.world.turn()
 
     @running
@@ -213,10 +223,34 @@ class Histories(RuleBasedStateMachine):
             self.world.post(command)
 
     @running
+    @with_successor
+    @rule(command=st.sampled_from(STOPS))
+    def stop_during_an_upgrade(self, command: Command) -> None:
+        """An operator has enough of the old master, and maybe of both."""
+        self.world.post(command)
+
+    @running
     @rule(configuration=configurations)
     def reconfigure(self, configuration: Settings) -> None:
         """An operator reloads with another configuration."""
         self.world.post(Reconfigured(configuration), Command.RELOAD)
+
+    @running
+    @rule(command=st.sampled_from([Command.RELOAD, Command.UPGRADE]))
+    def begin_in_peace(self, command: Command) -> None:
+        """An operator waits for the first worker or the new master to be ready, and goes on."""
+        self.world.post(command)
+        self.world.advance(0.6)
+
+    @running
+    @rule()
+    def break_halfway(self) -> None:
+        """The code on the disk breaks while it is rolled out."""
+        self.world.temper = Temper.GOOD
+        self.world.post(Command.RELOAD)
+        self.world.advance(0.1)
+        self.world.temper = Temper.BROKEN
+        self.world.advance(0.5)
 
     @running
     @rule()
@@ -270,6 +304,16 @@ class Histories(RuleBasedStateMachine):
         if process.ready:
             self.world.says(process, Due("--max-requests 10: 10 requests"))
 
+    @running
+    @rule()
+    def become_due_in_peace(self) -> None:
+        """Every worker lives for a while, and then all ask at once to be replaced."""
+        self.world.advance(25)
+        for process in self.world.processes.values():
+            if process.ready:
+                self.world.says(process, Due("--max-lifetime 25"))
+        self.world.advance(1)
+
     @with_processes
     @rule(data=st.data())
     def drains_by_itself(self, data: st.DataObject) -> None:
@@ -296,7 +340,7 @@ class Histories(RuleBasedStateMachine):
         self.world.says(process, report)
 
     @running
-    @rule(seconds=st.floats(0, 40))
+    @rule(seconds=st.floats(0, 2) | st.floats(0, 40))
     def wait(self, seconds: float) -> None:
         """Time passes."""
         self.world.advance(seconds)
@@ -321,6 +365,11 @@ class Histories(RuleBasedStateMachine):
             until = deadline + 2 * LATE
         self.world.now = until
         self.world.turn()
+
+    @invariant()
+    def shows_itself(self) -> None:
+        """The snapshot can be taken at any time."""
+        self.world.check_snapshot()
 
     def teardown(self) -> None:
         """From any state a well-behaved world comes to rest at target times present generation."""
@@ -376,4 +425,4 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=150, stateful_step_count=40)
+TestHistories.settings = settings(max_examples=100, stateful_step_count=40)

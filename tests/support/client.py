@@ -47,15 +47,19 @@ class Response:
 class Client:
     """One connection. Every wait is bounded; `TimeoutError` says that nothing came."""
 
-    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
-        """Connect to `port` of 127.0.0.1; a small `receive_buffer` makes a slow reader."""
-        self.socket = socket.socket()
+    def __init__(self, port: int | str, *, receive_buffer: int | None = None) -> None:
+        """Connect to `port` of 127.0.0.1, or to the unix socket whose path it is.
+
+        A small `receive_buffer` makes a slow reader.
+        """
+        unix = isinstance(port, str)
+        self.socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
         self._data = b""
         try:
-            self.socket.connect(("127.0.0.1", port))
+            self.socket.connect(port if unix else ("127.0.0.1", port))
         except OSError:
             self.socket.close()
             raise
@@ -75,8 +79,9 @@ class Client:
 
     @property
     def port(self) -> int:
-        """The client's own port."""
-        return int(self.socket.getsockname()[1])
+        """The client's own port, 0 on a unix socket, where nobody has one."""
+        name = self.socket.getsockname()
+        return int(name[1]) if name else 0
 
     def close(self) -> None:
         """Leave."""

@@ -77,6 +77,7 @@ class Crowd:
         self._change = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._everyone: asyncio.Task[None] | None = None
         self.endings: list[Ending] = []
         self.failures: list[Failure] = []
 
@@ -100,7 +101,8 @@ class Crowd:
         self._stop()
 
     def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._everyone.cancel)
+        if self._everyone is not None:
+            self._loop.call_soon_threadsafe(self._everyone.cancel)
         self._thread.join(2 * PATIENCE)
 
     @property
@@ -127,9 +129,12 @@ class Crowd:
             runner.run(self._everybody())
 
     async def _everybody(self) -> None:
-        self._everyone = asyncio.gather(*(self._stay(seat) for seat in self._seats))
+        """Let them come and go until this task is cancelled; then wait until all have left."""
+        self._everyone = asyncio.current_task()
         with contextlib.suppress(asyncio.CancelledError):
-            await self._everyone
+            async with asyncio.TaskGroup() as group:
+                for seat in self._seats:
+                    group.create_task(self._stay(seat))
 
     async def _stay(self, seat: _Seat) -> None:
         while seat.failures < _ENOUGH:

@@ -1,7 +1,8 @@
 """Starts the real command and waits for what it announces.
 
 The harness is the service manager: it owns a `NOTIFY_SOCKET`, and blocks on it until the master
-says `READY=1` or a given status. Nothing is polled, nothing sleeps, no port is guessed.
+says `READY=1` or a given status. Nothing is polled, nothing sleeps, no port is guessed. As a
+service manager does, it follows `MAINPID=` from one master to the next during an upgrade.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ PATIENCE = 20.0
 """Seconds that a process gets to leave. Far more than any of them needs."""
 
 _HAND_OVER = """
-import os, sys
+import fcntl, os, sys
 numbers, names, *command = sys.argv[1:]
 numbers = [int(number) for number in numbers.split(",")]
-copies = [os.dup(number) for number in numbers]  # out of the way of those to be made
+copies = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 100) for number in numbers]
+for number in numbers:
+    os.close(number)
 for place, copy in enumerate(copies, 3):
     os.dup2(copy, place)
 os.environ |= {"LISTEN_FDS": str(len(numbers)), "LISTEN_PID": str(os.getpid())}
@@ -48,6 +51,7 @@ os.execv(command[0], command)
 """
 """Becomes a command that is handed descriptors as by systemd: from 3 on, and meant for its pid."""
 
+_NEW_MASTER = re.compile(r"the new master is process (\d+)")
 _PORT = re.compile(r"Listening on TCP address (\S+):(\d+)")
 
 
@@ -159,6 +163,8 @@ class Daphne:
         self._patience = patience
         self._said: list[str] = []
         self._seen: list[psutil.Process] = []
+        self._main: psutil.Process | None = None
+        self._successors: list[psutil.Process] = []
 
     def __enter__(self) -> Self:
         """Start, and wait for READY=1."""
@@ -197,7 +203,7 @@ class Daphne:
             sys.stderr.write(f"--- log of the master\n{self.final_log}")
 
     def _end(self) -> None:
-        self.workers()
+        self._children()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)
             try:
@@ -205,6 +211,11 @@ class Daphne:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        for successor in self._successors:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._seen += successor.children(recursive=True)
+                successor.send_signal(signal.SIGQUIT)
+        self._seen += survivors(self._successors, 10)
         for child in self._seen:  # whoever has outlived the master
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -224,11 +235,17 @@ class Daphne:
                 message = f"not announced; heard last:\n{heard}\n--- log\n{self.log()}"
                 raise AssertionError(message) from None
             self._said.append(said)
+            if said.startswith("MAINPID="):
+                self.follow(psutil.Process(int(said.removeprefix("MAINPID="))))
             if wanted(said):
                 return said
-            if self.process.poll() is not None and "STOPPING=1" not in said:
+            if self._left() and "STOPPING=1" not in said:
                 message = f"the master has left with {self.process.returncode}\n{self.log()}"
                 raise AssertionError(message)
+
+    def _left(self) -> bool:
+        """Whether the master is gone, or the last one that took over from it."""
+        return self.process.poll() is not None if self._main is None else not _lives(self._main)
 
     def listen(self, seconds: float) -> list[str]:
         """Hear what the master announces within so many seconds; return it, often nothing."""
@@ -257,8 +274,8 @@ class Daphne:
 
     @property
     def pid(self) -> int:
-        """The master's process id."""
-        return self.process.pid
+        """The master's process id; after an upgrade the new one's."""
+        return self.process.pid if self._main is None else self._main.pid
 
     @property
     def port(self) -> int:
@@ -277,13 +294,20 @@ class Daphne:
 
     def workers(self) -> list[psutil.Process]:
         """Its living workers, the leaving ones too, none when the master is gone."""
+        return [child for child in self._children() if not _is_zygote(child)]
+
+    def zygotes(self) -> list[psutil.Process]:
+        """The living processes that its workers are forked from."""
+        return [child for child in self._children() if _is_zygote(child)]
+
+    def _children(self) -> list[psutil.Process]:
         try:
-            children = psutil.Process(self.process.pid).children()
+            children = psutil.Process(self.pid).children()
         except psutil.NoSuchProcess:
             return []
-        present = [child for child in children if _lives(child)]
+        present = [child for child in children if _lives(child) and child not in self._successors]
         self._seen += [child for child in present if child not in self._seen]
-        return [child for child in present if not _is_zygote(child)]
+        return present
 
     def worker_pids(self) -> list[int]:
         """The process ids of its present workers."""
@@ -291,7 +315,21 @@ class Daphne:
 
     def signal(self, number: signal.Signals) -> None:
         """Send the master a signal."""
-        self.process.send_signal(number)
+        (self._main or self.process).send_signal(number)
+
+    def upgrade(self) -> psutil.Process:
+        """Send USR2; return the new master, which has just been started."""
+        self.signal(signal.SIGUSR2)
+        self.wait_status("; upgrading")
+        new = psutil.Process(int(_NEW_MASTER.findall(self.log())[-1]))
+        self._successors.append(new)
+        return new
+
+    def follow(self, master: psutil.Process) -> None:
+        """Take `master` for the one that serves; it is ended at exit, as the first one is."""
+        self._main = master
+        if master.pid != self.process.pid and master not in self._successors:
+            self._successors.append(master)
 
     def reload(self) -> str:
         """Send HUP and wait for the result; return the status."""

@@ -53,8 +53,8 @@ class _Lane:
 class Load:
     """Requests without pause while the `with` block runs; afterwards, what became of them."""
 
-    def __init__(self, port: int, connections: int = 32, target: str = "/") -> None:
-        """Ask for `target` on so many connections to `port`."""
+    def __init__(self, port: int | str, connections: int = 32, target: str = "/") -> None:
+        """Ask for `target` on so many connections to `port`, or to a unix socket's path."""
         self._port = port
         self._target = target
         self._lanes = [_Lane() for _ in range(connections)]

@@ -7,7 +7,7 @@ second, and the end of process 1 is the end of all that it has started.
 
 Nothing is polled. As in every container, systemd says READY=1 on the `NOTIFY_SOCKET` that it is
 given; the kernel adds the sender's process id, and `/proc/PID/root` is then the box's file system
-for us: files are written, FIFOs opened and unix sockets connected to from here.
+for us: files are written and unix sockets connected to from here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn, Self
 
@@ -75,9 +75,11 @@ def _cgroup() -> Iterator[Path]:
         group.mkdir()
     except OSError as error:
         unavailable(f"a systemd in namespaces needs a control group: {error}")
-    yield group
-    for folder, _, _ in os.walk(group, topdown=False):
-        Path(folder).rmdir()
+    try:
+        yield group
+    finally:
+        for folder, _, _ in os.walk(group, topdown=False):
+            Path(folder).rmdir()
 
 
 class SystemdBox:
@@ -91,17 +93,18 @@ class SystemdBox:
             group = stack.enter_context(_cgroup())
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="systemd-"))
             output = stack.enter_context(tempfile.TemporaryFile())
-            notify = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)))
-            notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            notify.bind(f"{folder}/notify")
-            process = subprocess.Popen(
-                _command(group, Path(folder)),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-            stack.callback(_end, process)
-            self._init = _booted(process, notify, output)
+            # Closed after the boot: process 1 goes on talking, and would wait for a full queue.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+                notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+                notify.bind(f"{folder}/notify")
+                process = subprocess.Popen(
+                    _command(group, Path(folder)),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                )
+                stack.callback(_end, process)
+                self._init = _booted(process, notify, output)
             self._install()
             self._stack = stack.pop_all()
         return self
@@ -230,7 +233,7 @@ def _command(group: Path, folder: Path) -> list[str]:
     tool("systemctl", "systemd")  # whoever has it has the manager
     unshare = tool("unshare", "util-linux")
     packages = sysconfig.get_path("purelib")
-    shown = [str(_base_prefix()), _PYTHON, str(ROOT), _CHECKOUT, packages, _PACKAGES]
+    shown = [str(_base_prefix()), str(_PYTHON), str(ROOT), _CHECKOUT, packages, _PACKAGES]
     join = f'echo $$ > {group}/cgroup.procs; exec "$@"'
     return [
         *("sh", "-c", join, "sh"),

@@ -112,6 +112,7 @@ class World:
         self.now = 1000.0
         self.temper = Temper.GOOD
         self.processes: dict[int, Process] = {}  # by slot
+        self.drain = 0.1  # seconds that the requests in progress take
         self.upgrade = Temper.GOOD
         self.successor: Successor | None = None
         self.listening = self.main = True
@@ -259,5 +260,5 @@ class World:
         if not process.told:
             process.told = True
             self.says(process, Draining("asked to"))
-        slow = process.temper is Temper.SLOW and not urgent
-        process.dies_at = min(process.dies_at, self.now + (SLOW_DRAIN if slow else 0.1))
+        drain = SLOW_DRAIN if process.temper is Temper.SLOW else self.drain
+        process.dies_at = min(process.dies_at, self.now + (0.1 if urgent else drain))

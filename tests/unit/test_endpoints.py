@@ -218,7 +218,7 @@ def test_a_socket_that_systemd_did_not_hand_over_is_missed(text: str) -> None:
 
 def test_an_endpoint_is_refused_by_its_name() -> None:
     """The line begins with the option, and hides where it came from."""
-    with pytest.raises(BootError, match="^--port 80: is too low$") as caught:
+    with pytest.raises(BootError, match=r"^--port 80: is too low$") as caught:
         parse("tcp:80", "--port").refuse("is too low")
     assert caught.value.__suppress_context__
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import threading
@@ -60,9 +59,8 @@ def test_what_is_in_the_file_stays(tmp_path: Path) -> None:
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     """In a directory that others write to, it could lead anywhere."""
     (tmp_path / "x.lock").symlink_to("other")
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match="symbolic links"):
         lock_file.take(str(tmp_path / "x.lock"))
-    assert caught.value.errno == errno.ELOOP
     assert not (tmp_path / "other").exists()
 
 

@@ -253,7 +253,7 @@ def test_a_group_is_a_name_or_a_number(group: str, number: int) -> None:
 @pytest.mark.parametrize("group", ["", "no-such", "-1", "a\0b", "\N{SUPERSCRIPT TWO}"])
 def test_a_group_that_does_not_exist_is_named(group: str) -> None:
     """With the option that asked for it."""
-    with pytest.raises(UsageError, match="^--uds-group .*: there is no such group$"):
+    with pytest.raises(UsageError, match=r"^--uds-group .*: there is no such group$"):
         group_id(group, "--uds-group")
 
 

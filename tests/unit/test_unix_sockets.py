@@ -116,7 +116,7 @@ def test_a_socket_has_the_group_asked_for(path: Path, group: str) -> None:
 
 def test_a_group_that_does_not_exist_is_named(path: Path) -> None:
     """It is a mistake of usage, and nothing is left behind."""
-    with pytest.raises(UsageError, match="^--uds-group 'no-such': there is no such group$"):
+    with pytest.raises(UsageError, match=r"^--uds-group 'no-such': there is no such group$"):
         unix_sockets.listen(endpoint(path), Bind(uds_group="no-such"), 16)
     assert list(path.parent.iterdir()) == []
 
@@ -130,7 +130,7 @@ def as_nobody(tmp_path: Path) -> Iterator[None]:
     groups = os.getgroups()
     os.chown(tmp_path, 65534, 65534)
     for parent in tmp_path.parents[:2]:
-        os.chmod(parent, 0o711)
+        parent.chmod(0o711)
     os.setgroups([])
     os.setegid(65534)
     os.seteuid(65534)
@@ -275,7 +275,7 @@ def test_a_living_server_without_our_lock_is_left_alone(path: Path) -> None:
 
 
 def test_the_workers_of_a_killed_master_do_not_keep_the_next_one_out(path: Path) -> None:
-    """Their socket still takes connections; the lock says that it was made under it, and is free."""
+    """They still take connections; the lock is free, and says that the socket was made under it."""
     with killed(path) as orphaned:
         assert reachable(path)
         with listening(path) as (sock, _), socket.socket(socket.AF_UNIX) as client:

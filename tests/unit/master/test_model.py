@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
@@ -81,6 +82,6 @@ def test_who_dies_of_its_own_fault_keeps_its_place() -> None:
 def test_life_is_counted_from_ready() -> None:
     """A worker that never served has not lived."""
     one = worker()
-    assert one.lived(100.0) == 0.0
+    assert (one.lived(100.0), one.ready_since) == (0.0, math.inf)
     one.ready_at = 40.0
-    assert one.lived(100.0) == 60.0
+    assert (one.lived(100.0), one.ready_since) == (60.0, 40.0)

@@ -9,8 +9,10 @@ from daphne_supervisor.master.model import (
     Abort,
     Cause,
     Drain,
+    Dump,
     Fate,
     Kill,
+    Linger,
     Quit,
     Remark,
     Reopen,
@@ -67,13 +69,33 @@ def test_a_booting_worker_is_killed_instead() -> None:
     assert (one.state, one.fate) == (WorkerState.KILLED, Fate.PLANNED)
 
 
-def test_force_comes_in_two_steps() -> None:
-    """First the stacks are asked for, then there is SIGKILL."""
+def test_force_comes_in_three_steps() -> None:
+    """What is it busy with, where is it stuck, and then SIGKILL."""
     one = serving()
-    assert orders.abort(one, "silent", 9.0) == Abort(one.name, "silent")
-    states = [one.state]
-    assert orders.kill(one, "silent", 9.0) == Kill(one.name, "silent")
-    assert [*states, one.state] == [WorkerState.ABORTING, WorkerState.KILLED]
+    given = [orders.climb(one, "silent", now) for now in (9.0, 10.0, 15.0)]
+    assert given == [Dump(one.name, "silent"), Abort(one.name, "silent"), Kill(one.name, "silent")]
+    assert one.state is WorkerState.KILLED
+
+
+def test_who_never_served_is_not_asked_what_it_is_busy_with() -> None:
+    """It has no requests, and nobody in it who would listen."""
+    one = Worker(1, 1, born=0.0, entered=0.0, heard=0.0)
+    assert orders.climb(one, "hangs", 9.0) == Abort(one.name, "hangs")
+    assert orders.climb(one, "hangs", 15.0) == Kill(one.name, "hangs")
+
+
+def test_who_was_told_to_leave_now_is_killed_next() -> None:
+    """Nobody waits for its stacks."""
+    one = serving()
+    orders.leave_now(one, "stop", 9.0)
+    assert orders.climb(one, "stays", 15.0) == Kill(one.name, "stays")
+
+
+def test_who_lingers_still_serves() -> None:
+    """It is told, and remembered as told, but its state is the same."""
+    one = serving()
+    assert orders.linger(one, "stop") == Linger(one.name, "stop")
+    assert (one.lingering, one.state) == (True, WorkerState.READY)
 
 
 def test_only_orders_need_a_living_worker() -> None:

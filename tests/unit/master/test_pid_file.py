@@ -210,8 +210,15 @@ def test_a_file_that_cannot_be_moved_stays(path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_whole_is_not_left(path: Path) -> None:
     """What went wrong takes the temporary file with it."""
-    with pytest.raises(RuntimeError), pid_file._written(str(path)) as (name, lock):
-        assert os.path.exists(name)
-        raise RuntimeError
-    assert lock.closed
+    seen: list[Lock] = []
+
+    def fail() -> None:
+        with pid_file._written(str(path)) as (name, lock):
+            assert os.path.exists(name)
+            seen.append(lock)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert seen[0].closed
     assert list(path.parent.iterdir()) == []

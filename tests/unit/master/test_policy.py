@@ -7,7 +7,7 @@ import pytest
 from daphne_supervisor.master.model import Worker, WorkerState
 from daphne_supervisor.master.policy import Patience, Restarts, backoff, charge, earliest, limits
 
-PATIENCE = Patience(boot=60, heartbeat=30, graceful=25, margin=5, abort=4, quit=3)
+PATIENCE = Patience(boot=60, heartbeat=30, graceful=25, margin=5, dump=2, abort=4, quit=3)
 
 
 def worker(state: WorkerState, **facts: float) -> Worker:
@@ -29,6 +29,7 @@ def worker(state: WorkerState, **facts: float) -> Worker:
         (worker(WorkerState.DRAINING, ready_at=50, heard=120), [130, 150], "--graceful-timeout"),
         (worker(WorkerState.DRAINING), [105], "within 5 s"),
         (worker(WorkerState.DRAINING, ready_at=50, quit_at=110), [113], "SIGQUIT"),
+        (worker(WorkerState.DUMPING), [102], "SIGUSR2"),
         (worker(WorkerState.ABORTING), [104], "SIGABRT"),
         (worker(WorkerState.KILLED), [], ""),
         (worker(WorkerState.GONE), [], ""),
@@ -50,6 +51,7 @@ def test_each_state_has_its_limits(one: Worker, dues: list[float], word: str) ->
         worker(WorkerState.DRAINING, ready_at=50),
         worker(WorkerState.DRAINING),
         worker(WorkerState.DRAINING, ready_at=50, quit_at=100),
+        worker(WorkerState.DUMPING),
         worker(WorkerState.ABORTING),
     ],
 )
@@ -58,6 +60,11 @@ def test_forgiveness_moves_every_limit(one: Worker) -> None:
     before = [limit.due for limit in limits(one, PATIENCE)]
     one.granted = 1100.0
     assert [limit.due for limit in limits(one, PATIENCE)] == [due + 1000 for due in before]
+
+
+def test_the_slowest_way_out_is_known() -> None:
+    """From the order to drain, through every rung, to SIGKILL."""
+    assert PATIENCE.leave == 25 + 5 + 2 + 4
 
 
 def test_back_off_doubles_up_to_half_a_minute() -> None:

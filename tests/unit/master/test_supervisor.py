@@ -11,31 +11,42 @@ from daphne_supervisor.master.model import (
     Announce,
     CloseListeners,
     Command,
+    Dismiss,
     Drain,
     Dump,
     Exited,
     Garbled,
     Halt,
+    HandOver,
+    KeepZygotes,
     Kill,
+    Launch,
+    Linger,
     Milestone,
     Quit,
+    Reassure,
+    Reconfigured,
+    ReloadRefused,
     Remark,
     Reopen,
     Severity,
     Spawn,
+    SuccessorReady,
+    TakeBack,
     WorkerState,
 )
 from daphne_supervisor.master.policy import Patience, Settings
 from daphne_supervisor.master.supervisor import Supervisor
-from daphne_supervisor.messages import BootFailed, Draining, Heartbeat, Ready
+from daphne_supervisor.messages import BootFailed, Draining, Due, Heartbeat, Ready
 from tests.support.world import Temper, World
 
 PATIENCE = Patience(boot=60, heartbeat=30, graceful=25)
 
 
-def started(target: int = 2) -> World:
+def started(given: int | Settings = 2) -> World:
     """Return a world in which the first generation is ready."""
-    world = World(Supervisor(Settings(target, PATIENCE)))
+    settings = Settings(given, PATIENCE) if isinstance(given, int) else given
+    world = World(Supervisor(settings))
     world.advance(1)
     world.history.clear()
     return world
@@ -49,6 +60,17 @@ def slots(actions: list[Action], kind: type[Action]) -> list[int]:
 def milestones(actions: list[Action]) -> list[Milestone]:
     """Return the milestones that were announced."""
     return [each.milestone for each in actions if isinstance(each, Announce) and each.milestone]
+
+
+def failures(actions: list[Action]) -> list[tuple[Milestone, bool]]:
+    """Return the milestones that were announced, and whether as the end of a failed reload."""
+    told = [each for each in actions if isinstance(each, Announce)]
+    return [(each.milestone, each.failed) for each in told if each.milestone]
+
+
+def reassured(actions: list[Action]) -> bool:
+    """Return whether the service manager was told that all is well."""
+    return any(isinstance(each, Reassure) for each in actions)
 
 
 def remarks(actions: list[Action], severity: Severity) -> list[str]:
@@ -255,7 +277,7 @@ def test_hanging_new_code_leaves_the_old_workers() -> None:
     done = world.advance(200)
     assert slots(done, Spawn) == [3]
     assert slots(done, Abort) == [3]
-    assert "reload failed, rolled back: worker 3 was not ready within 60 s" in world.supervisor.status
+    assert "rolled back: worker 3 was not ready within 60 s" in world.supervisor.status
 
 
 def test_the_next_reload_tries_again() -> None:
@@ -506,3 +528,367 @@ def test_an_unknown_slot_is_a_bug() -> None:
     world = started(1)
     with pytest.raises(KeyError):
         world.supervisor.step([Exited(9, "exit code 0")], world.now)
+
+
+# Reload with another configuration
+
+
+def test_the_settings_of_a_reload_count_at_once() -> None:
+    """The new number of workers, and as many at a time as the new surge allows."""
+    world = started(2)
+    world.post(Reconfigured(Settings(4, PATIENCE, surge=2)), Command.RELOAD)
+    world.turn()
+    assert [process.generation for process in world.processes.values()] == [1, 1, 2, 2, 2, 2]
+    world.advance(5)
+    assert world.supervisor.status == "4/4 workers ready, generation 2; reload done"
+
+
+def test_a_roll_back_returns_to_the_generation_before() -> None:
+    """Settings and number of workers too; what crashes is replaced by the old generation."""
+    world = started(2)
+    world.temper = Temper.BROKEN
+    world.post(Reconfigured(Settings(3, PATIENCE, surge=2)), Command.RELOAD)
+    done = world.advance(5)
+    assert KeepZygotes(frozenset({1}), "no worker of generation 2 will be born any more") in done
+    assert world.supervisor.settings == Settings(2, PATIENCE)
+    assert failures(done) == [(Milestone.RELOADING, False), (Milestone.READY, True)]
+    world.temper = Temper.GOOD
+    world.ends(world.processes[1], "signal SIGKILL")
+    world.advance(5)
+    assert {process.generation for process in world.processes.values()} == {1}
+    assert world.supervisor.status.startswith("2/2 workers ready, generation 1; reload failed")
+
+
+def test_a_reload_that_breaks_half_way_is_held() -> None:
+    """What is ready of the new code stays, and nobody else is replaced."""
+    world = started(2)
+    world.post(Command.RELOAD)
+    world.advance(0.1)
+    world.temper = Temper.BROKEN
+    done = world.advance(60)
+    assert failures(done) == [(Milestone.READY, True)]
+    assert [process.generation for process in world.processes.values()] == [1, 2]
+    assert "reload failed, held: no such module" in world.supervisor.status
+
+
+def test_a_refused_reload_is_over_at_once() -> None:
+    """The old workers stay; whoever waits for the reload hears of both its ends."""
+    world = started(2)
+    world.post(ReloadRefused("shop.toml:3: no such option"))
+    done = world.advance(5)
+    assert failures(done) == [(Milestone.RELOADING, False), (Milestone.READY, True)]
+    assert slots(done, Spawn) == []
+    assert world.supervisor.status.endswith("; reload refused: shop.toml:3: no such option")
+    assert remarks(done, Severity.ERROR) == ["reload refused: shop.toml:3: no such option"]
+
+
+def test_settings_without_a_reload_do_not_linger() -> None:
+    """They were for a reload in the same step, and for no later one."""
+    world = started(2)
+    world.post(Reconfigured(Settings(4, PATIENCE)))
+    world.turn()
+    world.post(Command.RELOAD)
+    world.advance(5)
+    assert world.supervisor.settings == Settings(2, PATIENCE)
+
+
+# Recycling
+
+
+def test_workers_that_are_due_are_replaced_one_after_the_other() -> None:
+    """New before old, and the next one only when the last is gone."""
+    world = started(Settings(2, PATIENCE, min_lifetime=0.0))
+    for process in world.processes.values():
+        world.says(process, Due("--max-lifetime 60"))
+    done = world.advance(5)
+    order = [(type(each), each.name.slot) for each in done if isinstance(each, Spawn | Drain)]
+    assert order == [(Spawn, 3), (Drain, 1), (Spawn, 1), (Drain, 2)]
+    assert world.supervisor.status == "2/2 workers ready, generation 1"
+
+
+def test_recycling_waits_for_the_minimum_lifetime() -> None:
+    """The deadline says when, so that nobody has to look."""
+    world = started(Settings(1, PATIENCE, min_lifetime=20.0))
+    world.says(world.processes[1], Due("--max-requests 1"))
+    since = world.supervisor.roster.workers[1].ready_since
+    assert slots(world.advance(15), Spawn) == []
+    assert slots(world.advance(10), Drain) == [1]
+    assert world.supervisor.roster.workers[2].born == since + 20
+
+
+# Shutting down
+
+
+def test_a_shutdown_delay_warns_and_goes_on_serving() -> None:
+    """The end is announced at once, with its time; the pool is kept until the delay is over."""
+    world = started(Settings(2, PATIENCE, shutdown_delay=10.0))
+    world.post(Command.DRAIN, Command.RELOAD)
+    done = world.turn()
+    (told,) = [each for each in done if isinstance(each, Announce)]
+    assert (told.milestone, told.extend) == (Milestone.STOPPING, 10 + PATIENCE.leave)
+    status = "shutting down in 10 s: 2/2 workers ready, generation 1"
+    assert (told.status, world.supervisor.state) == (status, "stopping")
+    assert slots(done, Linger) == [1, 2]
+    world.ends(world.processes[1], "signal SIGKILL")
+    done = world.advance(5)
+    assert slots(done, Spawn) == [1]
+    assert slots(done, Linger) == [1]
+    assert world.listening
+    done = world.advance(20)
+    kinds = [type(each) for each in done if isinstance(each, CloseListeners | Drain | Halt)]
+    assert kinds == [CloseListeners, Drain, Drain, Halt]
+    (told,) = [each for each in done if isinstance(each, Announce)]
+    assert (told.milestone, told.status) == (None, "draining")
+    assert told.extend == PATIENCE.leave
+
+
+@pytest.mark.parametrize("command", [Command.INTERRUPT, Command.QUIT])
+def test_only_the_polite_stop_waits(command: Command) -> None:
+    """Ctrl-C and SIGQUIT are for somebody who is looking on."""
+    world = started(Settings(2, PATIENCE, shutdown_delay=10.0))
+    world.post(command)
+    world.turn()
+    assert not world.listening
+
+
+def test_a_second_stop_ends_the_delay() -> None:
+    """Whoever asks twice means now."""
+    world = started(Settings(2, PATIENCE, shutdown_delay=10.0))
+    world.post(Command.DRAIN)
+    world.turn()
+    world.post(Command.DRAIN)
+    assert slots(world.turn(), Quit) == [1, 2]
+
+
+def test_a_service_that_is_not_up_warns_nobody() -> None:
+    """No load balancer sends requests to it yet."""
+    world = World(Supervisor(Settings(2, PATIENCE, shutdown_delay=10.0)))
+    world.turn()
+    world.post(Command.DRAIN)
+    world.turn()
+    assert not world.listening
+
+
+def test_a_stop_holds_a_reload_for_good() -> None:
+    """The log says what became of it, though it is no error."""
+    world = started(Settings(2, PATIENCE, shutdown_delay=10.0))
+    world.post(Command.RELOAD)
+    world.turn()
+    world.post(Command.DRAIN)
+    done = world.advance(5)
+    line = "reload to generation 2 held after 0.0 s: the master was asked to stop"
+    assert line in remarks(done, Severity.INFO)
+    assert [process.generation for process in world.processes.values()] == [1, 1]
+
+
+# The watchdog
+
+
+def test_the_watchdog_is_reassured_while_somebody_serves() -> None:
+    """From READY on, at its interval; not while nobody is left; but until the very end."""
+    world = World(Supervisor(Settings(1, PATIENCE), watchdog=10.0))
+    assert not reassured(world.turn())
+    done = world.advance(35)
+    assert len([each for each in done if isinstance(each, Reassure)]) == 4
+    world.temper = Temper.HANGING
+    world.ends(world.processes[1], "signal SIGKILL")
+    assert not reassured(world.advance(30))
+    world.temper = Temper.GOOD
+    world.post(Command.DRAIN)
+    assert reassured(world.turn())
+
+
+# Upgrade
+
+
+def upgraded() -> World:
+    """Return a world in which the new master serves, and the old workers still drain."""
+    world = started()
+    world.drain = 8.0
+    world.post(Command.UPGRADE)
+    world.advance(1)
+    world.history.clear()
+    return world
+
+
+def test_an_upgrade_hands_over_and_leaves() -> None:
+    """Nothing changes until the new master is ready; then the old one ends, and says nothing."""
+    world = started()
+    world.post(Command.UPGRADE)
+    done = world.turn()
+    assert any(isinstance(each, Launch) for each in done)
+    assert world.supervisor.state == "upgrading"
+    assert world.supervisor.status == "2/2 workers ready, generation 1; upgrading"
+    done = world.advance(5)
+    kinds = [type(each) for each in done if isinstance(each, HandOver | Drain | Halt | Announce)]
+    assert kinds == [HandOver, Drain, Drain, Halt]
+    assert world.halt == Halt(ExitCode.STOPPED, "the new master serves")
+    assert world.listening
+
+
+def test_who_boots_at_the_hand_over_is_sent_away_too() -> None:
+    """And a reload in progress is held."""
+    world = started()
+    world.temper = Temper.HANGING
+    world.post(Command.RELOAD, Command.UPGRADE)
+    done = world.advance(2)
+    assert slots(done, Drain) == [1, 2, 3]
+    line = "reload to generation 2 held after 0.5 s: the new master serves"
+    assert line in remarks(done, Severity.INFO)
+    assert world.halt is not None
+
+
+def test_late_news_of_a_dismissed_master_are_no_hand_over() -> None:
+    """It was ready just when it was told to leave."""
+    world = started()
+    world.post(Command.UPGRADE)
+    world.turn()
+    world.post(Command.RELOAD, SuccessorReady())
+    world.turn()
+    assert world.main
+    assert slots(world.advance(5), Drain) == []
+
+
+def test_an_upgrade_that_fails_changes_nothing() -> None:
+    """The old master says why, and goes on."""
+    world = started()
+    world.upgrade = Temper.BROKEN
+    world.post(Command.UPGRADE)
+    done = world.advance(5)
+    assert remarks(done, Severity.ERROR) == ["upgrade failed: exit code 3"]
+    assert slots(done, Drain) == []
+    assert world.supervisor.status == "2/2 workers ready, generation 1"
+
+
+def test_a_reload_during_the_start_of_the_new_master_calls_it_off() -> None:
+    """It is no reload, but whoever waits for one hears of its end, and of no failure."""
+    world = started()
+    world.upgrade = Temper.HANGING
+    world.post(ReloadRefused("earlier"))
+    world.turn()
+    world.post(Command.UPGRADE)
+    world.turn()
+    world.post(Command.RELOAD)
+    done = world.turn()
+    assert any(isinstance(each, Dismiss) for each in done)
+    assert failures(done) == [(Milestone.RELOADING, False), (Milestone.READY, False)]
+    assert "; upgrade rolled back" in world.supervisor.status
+    done = world.advance(5)
+    assert "the new master has left: exit code 0" in remarks(done, Severity.INFO)
+    assert world.supervisor.roster.generation == 1
+
+
+def test_a_reload_after_the_hand_over_takes_back() -> None:
+    """The new master is dismissed only when the old workers' replacements are ready."""
+    world = upgraded()
+    assert world.supervisor.state == "handed over"
+    world.post(Command.RELOAD)
+    done = world.turn()
+    assert slots(done, Spawn) == [3, 4]
+    assert world.supervisor.state == "recalled"
+    done = world.advance(2)
+    kinds = [type(each) for each in done if isinstance(each, TakeBack | Dismiss | Announce)]
+    assert kinds == [TakeBack, Dismiss, Announce, Announce]
+    assert milestones(done) == [Milestone.READY]
+    assert world.successor is None
+    assert world.supervisor.status == "2/2 workers ready, generation 1"
+
+
+def test_a_new_master_that_dies_is_replaced_at_once() -> None:
+    """The old one takes back and fills up again."""
+    world = upgraded()
+    world.successor_ends("signal SIGKILL")
+    done = world.turn()
+    assert any(isinstance(each, TakeBack) for each in done)
+    assert slots(done, Spawn) == [3, 4]
+    (line,) = remarks(done, Severity.ERROR)
+    assert line == "the new master is gone, so this one serves again: signal SIGKILL"
+
+
+def test_a_dead_new_master_is_not_dismissed() -> None:
+    """It died before it could be told."""
+    world = started()
+    world.upgrade = Temper.HANGING
+    world.post(Command.UPGRADE)
+    world.turn()
+    world.post(Command.RELOAD)
+    world.successor_ends("exit code 0")
+    assert not any(isinstance(each, Dismiss) for each in world.turn())
+
+
+def test_a_stop_during_an_upgrade_waits_for_both() -> None:
+    """The old master is the one who is waited for, so it leaves last."""
+    world = started()
+    world.upgrade = Temper.HANGING
+    world.post(Command.UPGRADE)
+    world.turn()
+    world.post(Command.DRAIN)
+    world.turn()
+    assert world.successor is not None
+    world.successor.dies_at = world.now + 5
+    world.advance(3)
+    assert (world.processes, world.halt) == ({}, None)
+    world.post(Command.DRAIN)
+    assert any(isinstance(each, Dismiss) for each in world.turn())
+    world.advance(5)
+    assert world.halt == Halt(ExitCode.STOPPED, "the master was asked to stop")
+
+
+def test_a_stop_after_the_hand_over_leaves_the_new_master_alone() -> None:
+    """It ends the old master, who is leaving anyway, without waiting."""
+    world = upgraded()
+    world.post(Command.DRAIN)
+    world.turn()
+    world.post(Command.DRAIN)
+    done = world.advance(1)
+    assert slots(done, Quit) == [1, 2]
+    assert milestones(world.history) == []
+    assert world.halt is not None
+    assert world.successor is not None
+
+
+@pytest.mark.parametrize("command", [Command.UPGRADE, Command.MORE, Command.FEWER])
+def test_after_the_hand_over_there_is_nothing_to_change(command: Command) -> None:
+    """What is asked for would die with the old master."""
+    world = upgraded()
+    world.post(command)
+    (line,) = remarks(world.turn(), Severity.INFO)
+    assert f"so nothing comes of: {command.value}" in line
+
+
+def test_an_upgrade_needs_a_service_that_is_up() -> None:
+    """Neither at the start nor at the end, nor twice at once."""
+    world = World(Supervisor(Settings(2, PATIENCE)))
+    world.turn()
+    world.post(Command.UPGRADE)
+    line = "still starting, so nothing comes of: upgrade the master"
+    assert line in remarks(world.turn(), Severity.INFO)
+    world.advance(1)
+    world.post(Command.UPGRADE, Command.UPGRADE)
+    line = "an upgrade is under way, so nothing comes of: upgrade the master"
+    assert line in remarks(world.turn(), Severity.INFO)
+
+
+# The snapshot
+
+
+def test_the_snapshot_tells_everything() -> None:
+    """What is going on, who is there, what has come of reloads, who has died."""
+    supervisor = Supervisor(Settings(2, PATIENCE))
+    assert supervisor.snapshot(5.0)["uptime"] == 0.0
+    world = World(supervisor)
+    world.turn()
+    assert supervisor.snapshot(world.now)["state"] == "starting"
+    world.advance(1)
+    world.ends(world.processes[1], "signal SIGKILL")
+    world.post(Command.RELOAD)
+    world.turn()
+    assert supervisor.snapshot(world.now)["state"] == "reloading"
+    world.advance(5)
+    shown = supervisor.snapshot(world.now)
+    assert shown["state"] == "running"
+    assert shown["status"] == supervisor.status
+    assert (shown["generation"], shown["target"], shown["uptime"]) == (2, 2, 6.0)
+    assert [worker["slot"] for worker in shown["workers"]] == sorted(supervisor.roster.workers)
+    assert [reload["result"] for reload in shown["reloads"]] == ["done"]
+    assert [death["fate"] for death in shown["deaths"]] == ["crashed", "planned"]

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from daphne_supervisor.config import Config, Http
 from daphne_supervisor.endpoints import Endpoint
 from daphne_supervisor.listeners import Listener
+from daphne_supervisor.scoreboard import IDLE, Scoreboard
 from daphne_supervisor.worker.acceptor import PAUSE, Acceptor
+from daphne_supervisor.worker.fairness import STEP_BACK
+from daphne_supervisor.worker.service import Service
 from tests.support.transports import Stage, on_loop, service, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from daphne_supervisor.worker.service import Service
 
 
 class Queue:
@@ -73,6 +75,8 @@ class Reactor:
         self.later: list[tuple[float, Callable[[], object]]] = []
         self.served: list[tuple[Connected, Any, float]] = []
         self.error: OSError | None = None
+        self.waiting = True
+        """Whether somebody is seen to wait at the listener."""
         self.handshake = asyncio.Event()
         self.handshake.set()
 
@@ -87,6 +91,17 @@ class Reactor:
     def call_later(self, delay: float, callback: Callable[[], object]) -> None:
         """Note what is to be done later."""
         self.later.append((delay, callback))
+
+    def readable(self, queue: object) -> bool:
+        """Say what the test says."""
+        assert queue not in self.readers, "who is woken need not look"
+        return self.waiting
+
+    def pass_time(self) -> float:
+        """Do what is to be done next; return after how many seconds."""
+        delay, callback = self.later.pop(0)
+        callback()
+        return delay
 
     def create_task(self, call: Any) -> asyncio.Task[None]:
         """Run a task."""
@@ -200,6 +215,157 @@ async def test_a_worker_that_never_accepted_takes_nothing_with_it() -> None:
     accepting, _ = acceptor(queue)
     accepting.close()
     assert (queue.waiting, queue.closed) == ([1], True)
+
+
+# -- the siblings --
+
+
+class Pool:
+    """The worker in slot 1 of several, its acceptor and what the test says of the others."""
+
+    def __init__(self, *others: int, waiting: int = 9, **http: Any) -> None:
+        """Have siblings with so many connections each, and `waiting` in the queue."""
+        self.board = Scoreboard()
+        for slot, connections in enumerate(others, start=2):
+            self.board.post(slot, connections)
+        config = Config(application="tests:application", http=Http(**http))
+        loop = asyncio.get_running_loop()
+        self.service = Service(config, Stage(), None, loop, scoreboard=self.board, slot=1)
+        self.queue = Queue(*range(waiting))
+        self.acceptor, self.reactor = acceptor(self.queue, self.service)
+        self.acceptor.open()
+
+    def wake(self, times: int = 1) -> None:
+        """Say that a connection waits."""
+        for _ in range(times):
+            self.reactor.readers[self.queue]()
+
+    @property
+    def taken(self) -> int:
+        """How many connections were taken."""
+        return len(self.queue.given)
+
+    @property
+    def watches(self) -> bool:
+        """Whether it is woken for connections."""
+        return self.queue in self.reactor.readers
+
+    @property
+    def posted(self) -> int:
+        """What the siblings see of it."""
+        return self.board.counts()[0]
+
+
+@on_loop
+async def test_the_siblings_see_what_is_taken() -> None:
+    """From the beginning, with the handshakes, until the worker leaves."""
+    pool = Pool(5)
+    assert pool.posted == 0
+    pool.reactor.handshake.clear()
+    pool.wake()
+    assert pool.posted == 1
+    pool.reactor.handshake.set()
+    await turn()
+    assert pool.posted == 1
+    pool.acceptor.close()
+    assert pool.posted == IDLE
+
+
+@on_loop
+async def test_a_connection_that_does_not_come_about_is_no_load() -> None:
+    """The siblings see it go."""
+    pool = Pool(5)
+    pool.reactor.error = OSError("gone")
+    pool.wake()
+    await turn()
+    assert pool.posted == 0
+
+
+@on_loop
+async def test_who_has_more_than_its_share_leaves_it_to_the_others() -> None:
+    """For a moment; when nothing waits after it, they have taken it."""
+    pool = Pool(0, 0)
+    pool.wake(3)
+    assert (pool.taken, pool.watches) == (2, False)
+    pool.reactor.waiting = False
+    assert pool.reactor.pass_time() == STEP_BACK
+    assert (pool.taken, pool.watches) == (2, True)
+
+
+@on_loop
+async def test_what_is_left_and_not_taken_is_taken_after_all() -> None:
+    """The siblings hang: one step back more for each doubling of what we have ahead of them."""
+    pool = Pool(0, 0, 0)
+    pool.wake(3)
+    assert pool.reactor.pass_time() == STEP_BACK
+    assert pool.watches
+    pool.wake()
+    assert pool.taken == 3
+
+
+@on_loop
+async def test_who_stepped_back_looks_again_while_the_others_move() -> None:
+    """And is not woken meanwhile."""
+    pool = Pool(0, 0, 0)
+    pool.wake(3)
+    for connections in range(1, 4):
+        pool.board.post(2, connections % 2)
+        assert pool.reactor.pass_time() == STEP_BACK
+        assert (pool.taken, pool.watches) == (2, False)
+    assert pool.reactor.pass_time() == STEP_BACK
+    assert pool.watches
+
+
+@on_loop
+async def test_who_leaves_while_it_steps_back_does_not_look_again() -> None:
+    """Its listener is closed; what waits was taken before that."""
+    pool = Pool(0, 0, 0)
+    pool.wake(3)
+    pool.acceptor.close()
+    assert pool.taken == 9
+    pool.reactor.pass_time()
+    assert not pool.watches
+    assert pool.reactor.later == []
+
+
+@on_loop
+async def test_who_cannot_accept_is_no_measure_for_the_others() -> None:
+    """Until there are resources again."""
+    pool = Pool(5, waiting=0)
+    pool.queue.waiting = [OSError(errno.EMFILE, "no more")]
+    pool.wake()
+    assert pool.posted == IDLE
+    assert pool.reactor.pass_time() == PAUSE
+    assert pool.posted == 0
+    assert pool.watches
+
+
+@on_loop
+async def test_a_full_worker_accepts_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    """At --max-connections the others wait in the queue, until one of them ends."""
+    pool = Pool(9, 9, max_connections=2)
+    pool.wake(3)
+    assert (pool.taken, pool.watches, pool.posted) == (2, False, IDLE)
+    assert "worker 1: --max-connections 2: no more are accepted" in caplog.text
+    pool.service.share.exit()
+    assert (pool.taken, pool.watches, pool.posted) == (2, True, 1)
+    pool.wake(2)
+    assert (pool.taken, pool.watches) == (3, False)
+    assert caplog.text.count("--max-connections") == 1
+
+
+@on_loop
+async def test_a_full_worker_that_leaves_takes_who_waits_all_the_same() -> None:
+    """Nobody could be told when there is room."""
+    pool = Pool(9, 9, max_connections=2)
+    pool.wake(3)
+    pool.acceptor.close()
+    assert pool.taken == 9
+    pool.service.share.exit()
+    assert not pool.watches
+
+
+# -- what becomes of a connection --
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), ssl.SSLError("no cipher")], ids=repr)

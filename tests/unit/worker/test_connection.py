@@ -11,6 +11,7 @@ from twisted.internet import address
 from daphne_supervisor.config import Http, Proxy
 from daphne_supervisor.config import WebSocket as Limits
 from daphne_supervisor.worker.connection import Connection
+from daphne_supervisor.worker.response import RETRY_AFTER
 from tests.support.transports import HANDSHAKE, Line, Stage, Transport, on_loop, service, turn
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -253,6 +254,35 @@ async def test_an_idle_connection_is_told_that_the_worker_leaves() -> None:
     before = line.connection.deadline
     line.connection.drain()
     assert line.connection.deadline < before
+
+
+# -- limits --
+
+
+@on_loop
+async def test_a_connection_that_ends_is_counted_no_more() -> None:
+    """By the worker's share of the pool's connections."""
+    served = service(Stage())
+    line = Line(served)
+    assert served.share.connections == 1
+    await line.leave()
+    assert served.share.connections == 0
+
+
+@on_loop
+async def test_a_handshake_beyond_max_inflight_is_refused_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With when to come back; below the limit there is nothing to say."""
+    served = service(Stage(), http=Http(max_inflight=1))
+    connection = Line(served).connection
+    assert connection.overload() is None
+    assert caplog.text == ""
+    served.in_flight = 1
+    refusal = connection.overload()
+    assert refusal is not None
+    assert (refusal.status, refusal.headers) == (503, [RETRY_AFTER])
+    assert "--max-inflight 1" in caplog.text
 
 
 # -- whom to believe --

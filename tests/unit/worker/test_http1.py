@@ -844,9 +844,11 @@ def test_a_faulty_handshake_is_refused(old: bytes, new: bytes, status: int) -> N
 
 def test_a_leaving_worker_takes_no_websocket() -> None:
     """503 while draining, also for a handshake that was waiting when the draining began."""
-    made = rig()
+    made = rig(get())
+    made.respond()
     made.port.draining = True
     made.feed(HANDSHAKE)
+    assert made.statuses == [200, 503]
     refused(made, 503)
     made = rig(get() + HANDSHAKE)
     made.respond(body=b"x", more=True)
@@ -854,6 +856,25 @@ def test_a_leaving_worker_takes_no_websocket() -> None:
     made.send(b"")
     assert made.statuses == [200, 503]
     refused(made, 503)
+
+
+def test_a_leaving_worker_takes_the_websocket_of_who_has_just_connected() -> None:
+    """A connection that begins with a handshake was made for it, and is told by the WebSocket."""
+    made = rig()
+    made.port.draining = True
+    made.feed(HANDSHAKE)
+    assert len(made.handler.upgrades) == 1
+
+
+def test_a_worker_with_too_many_requests_takes_no_websocket() -> None:
+    """The answer is the connection's; it has logged it."""
+    made = rig()
+    made.handler.overloaded = Refused(503, "too many", [(b"Retry-After", b"1")])
+    made.feed(HANDSHAKE)
+    assert made.statuses == [503]
+    assert made.answers[0].headers["Retry-After"] == "1"
+    assert made.handler.upgrades == made.handler.refusals == []
+    assert made.codec.phase is Phase.LINGERING
 
 
 UNKNOWN = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"

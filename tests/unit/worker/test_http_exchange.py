@@ -528,3 +528,67 @@ async def test_without_a_log_nothing_is_logged() -> None:
     await stage.call.start()
     await stage.call.body(b"x")
     assert line.take().endswith(b"x")
+
+
+# -- too many at once --
+
+
+async def crowded(*lines: bytes, method: bytes = b"GET") -> tuple[Table, Line]:
+    """Return a table whose request is all that may run, and a second connection that asks."""
+    table = await asked(max_inflight=1)
+    second = Line(table.service)
+    await second.ask(b"/second", method, *lines)
+    return table, second
+
+
+@on_loop
+async def test_beyond_max_inflight_a_request_is_turned_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """503 and when to come back, no call, no count; the connection goes on, and so does the log."""
+    table, second = await crowded()
+    answer = second.take()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in answer.lower()
+    assert b"--max-inflight" in answer
+    assert "--max-inflight 1" in caplog.text
+    assert table.log.lines[-1][:3] == ("GET", "/second", 503)
+    assert table.counters == (1, 1, 1)
+    await table.call.returns()
+    await second.ask(b"/third")
+    assert table.call.scope["path"] == "/third"
+
+
+@on_loop
+async def test_many_pipelined_requests_are_turned_away_in_order() -> None:
+    """However many: none is answered from within another."""
+    table = await asked(max_inflight=1)
+    second = Line(table.service)
+    await second.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n" * 2000)
+    for _ in range(300):
+        await turn()
+    assert second.sent.count(b"HTTP/1.1 503 ") == 2000
+
+
+@on_loop
+async def test_the_body_of_a_request_that_was_turned_away_is_swallowed() -> None:
+    """The connection can be used again."""
+    table, second = await crowded(b"Content-Length: 3", method=b"POST")
+    assert second.take().startswith(b"HTTP/1.1 503 ")
+    await table.call.start()
+    await table.call.body()
+    await table.call.returns()
+    await second.send(b"abc")
+    await second.ask(b"/third")
+    assert table.call.scope["path"] == "/third"
+
+
+@on_loop
+async def test_who_leaves_before_it_is_turned_away_is_not_answered() -> None:
+    """Nor is it logged: no application has heard of it."""
+    table = await asked(max_inflight=1)
+    second = Line(table.service)
+    second.connection.dataReceived(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await second.leave()
+    assert second.sent == b""
+    assert table.log.lines == []

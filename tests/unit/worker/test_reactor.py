@@ -406,3 +406,13 @@ print(type(ours.loop).__module__)
     )
     assert done.stdout == "uvloop\n"
     assert callable(install)
+
+
+def test_somebody_who_waits_is_seen(reactor: LoopReactor) -> None:
+    """Without accepting, and without waiting for anybody."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert not reactor.readable(listener)
+        with socket.create_connection(listener.getsockname(), PATIENCE):
+            assert reactor.readable(listener)
+            listener.accept()[0].close()
+            assert not reactor.readable(listener)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daphne_supervisor.config import Http
+from daphne_supervisor.worker.service import FULL_EPISODE, SHED_INTERVAL
 from tests.support.transports import Line, Stage, on_loop, service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -81,3 +85,83 @@ async def test_an_application_of_any_kind_is_called() -> None:
 
     await service(application).call({"type": "x"}, 1, 2)
     assert heard == [({"type": "x"}, 1, 2)]
+
+
+# -- limits --
+
+
+@on_loop
+async def test_by_default_there_is_no_limit_to_requests() -> None:
+    """None that anybody reaches."""
+    served = service(Stage())
+    served.in_flight = 1_000_000
+    assert served.in_flight < served.most_in_flight
+
+
+def _lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the lines since the last call."""
+    lines = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    return lines
+
+
+@on_loop
+async def test_what_is_turned_away_is_logged_once_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first one at once, the others with their number; each line names the option."""
+    served = service(Stage(), http=Http(max_inflight=7))
+    loop = Later()
+    served.loop = loop  # type: ignore[assignment]
+    assert "--max-inflight" in served.shed()
+    assert _lines(caplog) == ["worker 1: --max-inflight 7: turned away with 503: 1"]
+    for _ in range(3):
+        served.shed()
+    assert _lines(caplog) == []
+    assert loop.pass_time() == SHED_INTERVAL
+    assert _lines(caplog) == ["worker 1: --max-inflight 7: turned away with 503: 3"]
+    loop.pass_time()
+    assert _lines(caplog) == []
+    assert loop.later == []
+    served.shed()
+    assert _lines(caplog) == ["worker 1: --max-inflight 7: turned away with 503: 1"]
+
+
+@on_loop
+async def test_a_full_worker_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Not with every connection that ends and the next one that comes; but when it is news."""
+    served = service(Stage(), http=Http(max_connections=5))
+    loop = Later()
+    served.loop = loop  # type: ignore[assignment]
+    for _ in range(3):
+        served.note_full()
+        loop.now += FULL_EPISODE - 1
+    (line,) = _lines(caplog)
+    assert line.startswith("worker 1: --max-connections 5: ")
+    loop.now += 1
+    served.note_full()
+    assert len(_lines(caplog)) == 1
+
+
+class Later:
+    """An event loop whose time the test passes."""
+
+    def __init__(self) -> None:
+        """Have nothing to do later."""
+        self.now = 0.0
+        self.later: list[tuple[float, Callable[[], object]]] = []
+
+    def time(self) -> float:
+        """Return the time that was set."""
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> object:
+        """Note what is to be done."""
+        self.later.append((delay, callback))
+        return self
+
+    def pass_time(self) -> float:
+        """Do what is to be done next; return after how many seconds."""
+        delay, callback = self.later.pop(0)
+        callback()
+        return delay

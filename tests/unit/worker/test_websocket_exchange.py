@@ -614,3 +614,59 @@ async def test_without_a_log_nothing_is_logged() -> None:
     await line.send(HANDSHAKE)
     await stage.call.send(ACCEPT)
     assert line.take().startswith(b"HTTP/1.1 101 ")
+
+
+# -- what is counted --
+
+
+@on_loop
+async def test_messages_are_counted_both_ways() -> None:
+    """Text and binary alike, and nothing else."""
+    table = await opened()
+    assert table.service.messages == 0
+    await table.line.send(frame(TEXT, b"one") + frame(BINARY, b"two"))
+    assert table.service.messages == 2
+    await table.call.send(SEND)
+    assert table.service.messages == 3
+    await table.line.send(frame(CLOSE, b"\x03\xe8"))
+    assert table.service.messages == 3
+
+
+@pytest.mark.parametrize("answer", [[SHUT], [DENY, DENIAL], []])
+@on_loop
+async def test_a_handshake_is_in_flight_until_its_call_ends(answer: list[dict[str, Any]]) -> None:
+    """Whatever the application answers, or if it answers nothing."""
+    table = await shaken()
+    assert table.service.in_flight == 1
+    for message in answer:
+        await table.call.send(message)
+    await table.call.returns()
+    assert table.service.in_flight == 0
+
+
+@on_loop
+async def test_an_open_websocket_is_not_in_flight() -> None:
+    """It may stay for hours: only its handshake takes a place of --max-inflight."""
+    table = await opened()
+    assert table.service.in_flight == 0
+    await table.call.returns()
+    assert table.service.in_flight == 0
+
+
+@on_loop
+async def test_beyond_max_inflight_a_handshake_is_turned_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """503 and when to come back; the application is not called."""
+    table = await shaken(http=Http(max_inflight=1))
+    second = Line(table.service)
+    await second.send(HANDSHAKE)
+    answer = second.take()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in answer.lower()
+    assert "--max-inflight 1" in caplog.text
+    assert len(table.stage.calls) == 1
+    await table.call.send(ACCEPT)
+    third = Line(table.service)
+    await third.send(HANDSHAKE)
+    assert len(table.stage.calls) == 2
