@@ -198,7 +198,9 @@ class Master:
     def _gather(self) -> list[Event]:
         events, self._news = self._news, []
         events += self._births_and_deaths()
-        ready = self._selector.select(0 if events else self._timeout())
+        # A wait that was interrupted (a stopped process goes on) and whose time is over returns
+        # nothing although reports wait; judged without them, every worker would seem silent.
+        ready = self._selector.select(0 if events else self._timeout()) or self._selector.select(0)
         events += self._known(self._hands.news())  # who speaks is known to have been born
         for key, _ in ready:
             events += self._known(key.data())
@@ -295,6 +297,7 @@ class Master:
     def _close_listeners(self, action: CloseListeners) -> None:
         _log.info("listeners closed: %s", action.why)
         self._office.close_listeners()
+        self._hands.keep(frozenset())  # zygotes have them open too
 
     def _keep_zygotes(self, action: KeepZygotes) -> None:
         self._hands.keep(action.generations)

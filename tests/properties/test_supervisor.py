@@ -270,10 +270,10 @@ class Histories(RuleBasedStateMachine):
         self.world.ends(self._pick(data), how)
 
     @with_successor
-    @rule()
-    def crash_of_the_new_master(self) -> None:
-        """The new master dies unasked."""
-        self.world.successor_ends("signal SIGKILL")
+    @rule(how=st.sampled_from(["signal SIGKILL", "exit code 0"]))
+    def end_of_the_new_master(self, how: str) -> None:
+        """The new master dies, or is asked to stop by somebody else."""
+        self.world.successor_ends(how)
 
     @with_successor
     @rule()

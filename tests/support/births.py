@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import selectors
 import signal
@@ -27,14 +28,24 @@ from daphne_supervisor.scoreboard import Scoreboard
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from daphne_supervisor.listeners import Listener
     from daphne_supervisor.logs import AccessLog
     from daphne_supervisor.master.model import Event
     from daphne_supervisor.messages import Assignment
 
-__all__ = ["CONFIG", "PATIENCE", "FakeSeed", "Ward", "ended", "has_ended", "heritage", "line"]
+__all__ = [
+    "CONFIG",
+    "PATIENCE",
+    "FakeSeed",
+    "Ward",
+    "ended",
+    "has_ended",
+    "heritage",
+    "line",
+    "no_room",
+]
 
 PATIENCE = 20.0
 """Seconds that anything may take. Far more than any of it needs."""
@@ -121,12 +132,29 @@ def line(channel: socket.socket) -> str:
     return text.decode()
 
 
+@contextlib.contextmanager
+def no_room() -> Iterator[None]:
+    """Let the system refuse every fork."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    user = os.geteuid()
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+    try:
+        if user == 0:  # root is not limited
+            os.setresuid(65534, 65534, 0)
+        yield
+    finally:
+        if user == 0:
+            os.setresuid(0, 0, 0)
+        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+
+
 @dataclass
 class Ward:
     """Real hands in a `with` block; whoever is left at its end is killed and reaped."""
 
     heritage: Heritage
     events: list[Event] = field(default_factory=list)
+    untaken: list[Event] = field(default_factory=list)
     pids: dict[int, int] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -173,15 +201,18 @@ class Ward:
             elif isinstance(event, Exited):
                 self.forget(event.slot)
         self.events += events
+        self.untaken += events
         return events
 
     def until(self, wanted: Callable[[Event], bool]) -> Event:
-        """Wait for an event that is `wanted`, and return it."""
+        """Wait for an event that is `wanted`, and return it; each is returned once."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            for event in self.turn(deadline - time.monotonic()):
+            for event in self.untaken:
                 if wanted(event):
+                    self.untaken.remove(event)
                     return event
+            self.turn(deadline - time.monotonic())
         message = f"it has not come; what came: {self.events}"
         raise AssertionError(message)
 

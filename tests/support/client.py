@@ -52,14 +52,14 @@ class Client:
 
         A small `receive_buffer` makes a slow reader.
         """
-        unix = isinstance(port, str)
-        self.socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        family = socket.AF_UNIX if isinstance(port, str) else socket.AF_INET
+        self.socket = socket.socket(family)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
         self._data = b""
         try:
-            self.socket.connect(port if unix else ("127.0.0.1", port))
+            self.socket.connect(port if isinstance(port, str) else ("127.0.0.1", port))
         except OSError:
             self.socket.close()
             raise
@@ -181,7 +181,7 @@ class Client:
         return bool(data)
 
 
-def get(port: int, target: str, *lines: str) -> Response:
+def get(port: int | str, target: str, *lines: str) -> Response:
     """Return the answer to one request on a connection of its own."""
     with Client(port) as client:
         return client.get(target, *lines)

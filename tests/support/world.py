@@ -137,7 +137,7 @@ class World:
     def successor_ends(self, how: str) -> None:
         """Let the new master die."""
         self.successor = None
-        self.post(SuccessorExited(how))
+        self.post(SuccessorExited(how, asked=how == "exit code 0"))
 
     def turn(self) -> list[Action]:
         """Give all that waits to one step, and perform what it returns."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 import signal
 import socket
 import sys
@@ -14,7 +12,7 @@ import pytest
 
 from daphne_supervisor.master.birth import fork
 from daphne_supervisor.master.signals import HANDLED, Mailbox
-from tests.support.births import ended, line
+from tests.support.births import ended, line, no_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,22 +24,6 @@ def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
-
-
-@contextlib.contextmanager
-def no_room() -> Iterator[None]:
-    """Let the system refuse every fork."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    user = os.geteuid()
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
-    try:
-        if user == 0:  # root is not limited
-            os.setresuid(65534, 65534, 0)
-        yield
-    finally:
-        if user == 0:
-            os.setresuid(0, 0, 0)
-        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
 
 
 def test_a_child_leaves_with_what_it_returns() -> None:

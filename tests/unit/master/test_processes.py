@@ -1,60 +1,62 @@
-"""Fork, signal and reap, with real children."""
+"""Birth, signals and burial, with real zygotes and real workers."""
 
 from __future__ import annotations
 
 import logging
 import os
 import resource
+import selectors
 import signal
-import sys
+import socket
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+import setproctitle
 
-from daphne_supervisor.config import Config
-from daphne_supervisor.master.processes import Child, Death, Processes, describe
-from daphne_supervisor.master.signals import HANDLED, Mailbox
+from daphne_supervisor import cgroups
+from daphne_supervisor.config import App, Config
+from daphne_supervisor.errors import BootError
+from daphne_supervisor.logs import AccessLog
+from daphne_supervisor.master import processes
+from daphne_supervisor.master.birth import fork
+from daphne_supervisor.master.model import Exited, Reported, Spawned
+from daphne_supervisor.master.processes import Processes, describe
+from daphne_supervisor.messages import BootFailed
+from tests.support.births import FakeSeed, Ward, ended, has_ended, heritage, line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from daphne_supervisor.messages import Assignment
 
-CONFIG = Config(application="shop.asgi:application")
+PRELOADING = Config(application="shop.asgi:application", app=App(preload=True))
 
 
-def processes(
-    run_worker: Callable[[Assignment], int], abandon: Callable[[], None] = lambda: None
-) -> Processes:
-    """Return hands whose children do `run_worker`."""
-    return Processes(run_worker, CONFIG, (), None, abandon=abandon)
+@pytest.fixture(autouse=True)
+def same_title() -> Iterator[None]:
+    """Give the test process its title back."""
+    before = setproctitle.getproctitle()
+    yield
+    setproctitle.setproctitle(before)
 
 
-def wait(hands: Processes, *children: Child) -> list[Death]:
-    """Read the children's channels to their ends, which come with their deaths; then reap."""
-    for child in children:
-        child.channel.setblocking(True)
-        while child.channel.recv(4096):
-            pass
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    deaths = hands.reap()
-    for death in deaths:
-        hands.forget(death.pid)
-    return deaths
+@pytest.fixture
+def ward() -> Iterator[Ward]:
+    """Return hands whose workers say `here` and wait for a signal."""
+    with Ward(heritage()) as ward:
+        yield ward
 
 
-def line(child: Child) -> str:
-    """Return the line that a child writes to its channel."""
-    child.channel.setblocking(True)
-    with child.channel.makefile("r") as file:
-        return file.readline()
+def leaving(code: int) -> FakeSeed:
+    """Return what workers grow from that leave at once."""
+    return FakeSeed(lambda _: code)
 
 
-def until_terminated(assignment: Assignment) -> int:
-    """Be a worker that says that it is there, and waits for a signal."""
-    assignment.channel.sendall(b"here\n")
-    signal.pause()
-    return 0
+def descriptors() -> list[str]:
+    """Return what this process has open."""
+    return sorted(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize(
@@ -72,144 +74,377 @@ def test_a_wait_status_is_put_into_words(status: int, words: str) -> None:
     assert describe(status) == words
 
 
-def test_a_worker_is_born_with_its_assignment() -> None:
-    """What it was told arrives, over its own end of the channel; its exit code comes back."""
-
-    def run_worker(assignment: Assignment) -> int:
-        facts = (assignment.slot, assignment.generation, assignment.config is CONFIG)
-        assignment.channel.sendall(f"{facts} {assignment.listeners}\n".encode())
-        return 7
-
-    hands = processes(run_worker)
-    child = hands.spawn(2, 3)
-    assert line(child) == "(2, 3, True) ()\n"
-    assert wait(hands, child) == [Death(child.pid, "exit code 7")]
+def test_a_worker_is_born_lives_and_dies() -> None:
+    """It is told born with its process id, and dead with its exit code."""
+    with Ward(heritage(leaving(7))) as ward:
+        ward.spawn(2, 3)
+        pid = ward.birth(2)
+        assert ward.death(2) == "exit code 7"
+        assert ward.events == [Spawned(2, pid), Exited(2, "exit code 7")]
 
 
-def test_a_child_gives_back_what_is_the_masters() -> None:
-    """Handlers, wake-up socket, mask, siblings' channels and the master's own files."""
-
-    def run_worker(assignment: Assignment) -> int:
-        handlers = {signal.getsignal(number) for number in HANDLED}
-        defaults = {number.name for number in HANDLED if signal.getsignal(number) is signal.SIG_DFL}
-        checks = {
-            "python handlers": handlers - {signal.SIG_DFL, signal.SIG_IGN},
-            "wake-up": signal.set_wakeup_fd(-1) != -1,
-            "mask": signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(HANDLED),
-            "defaults": defaults ^ {"SIGTERM", "SIGQUIT", "SIGCHLD"},
-            "sibling": sibling.channel.fileno() != -1,
-            "mailbox": mailbox.fileno() != -1,
-        }
-        wrong = [name for name, found in checks.items() if found]
-        assignment.channel.sendall(f"{wrong}\n".encode())
-        return 0
-
-    with Mailbox() as mailbox:
-        hands = processes(until_terminated, mailbox.close)
-        sibling = hands.spawn(1, 1)
-        assert line(sibling) == "here\n"
-        hands._run_worker = run_worker
-        try:
-            child = hands.spawn(2, 1)
-            assert line(child) == "[]\n"
-            assert sibling.channel.fileno() != -1
-            assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(HANDLED) == set()
-        finally:
-            hands.signal(sibling.pid, signal.SIGTERM)
-        deaths = wait(hands, sibling, child)
-    assert {death.how for death in deaths} == {"signal SIGTERM", "exit code 0"}
+def test_workers_of_a_generation_have_one_zygote(ward: Ward) -> None:
+    """Each is a child of the master, and all were forked from one process."""
+    channels = [ward.spawn(slot) for slot in (1, 2, 3)]
+    assert [line(channel) for channel in _born(ward, channels)] == ["here\n"] * 3
+    assert len(ward.zygotes()) == 1
+    assert {psutil.Process(pid).ppid() for pid in ward.pids.values()} == {os.getpid()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN])
-def test_signals_for_the_master_do_not_kill_a_booting_worker(number: signal.Signals) -> None:
-    """A terminal's Ctrl-C or an early USR1 finds a child that has no handlers yet."""
-
-    def run_worker(_: Assignment) -> int:
-        signal.raise_signal(number)
-        return 0
-
-    hands = processes(run_worker)
-    child = hands.spawn(1, 1)
-    assert wait(hands, child) == [Death(child.pid, "exit code 0")]
+def _born(ward: Ward, channels: list[socket.socket]) -> list[socket.socket]:
+    """Wait for the births of workers in slots from 1 on; return their channels."""
+    while len(ward.pids) < len(channels):
+        ward.turn()
+    return channels
 
 
-@pytest.mark.parametrize("escape", [ValueError("spilt milk"), SystemExit(0)])
-def test_nothing_climbs_into_the_masters_stack(
-    escape: BaseException, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """An exception is printed and becomes exit code 70, even one that means to exit well."""
-
-    def run_worker(_: Assignment) -> int:
-        raise escape
-
-    hands = processes(run_worker)
-    child = hands.spawn(1, 1)
-    assert wait(hands, child) == [Death(child.pid, "exit code 70")]
-    assert type(escape).__name__ in capfd.readouterr().err
+def test_more_workers_than_the_kernels_queue_has_room_for_are_born(ward: Ward) -> None:
+    """A unix socket queues ten packets by default; a machine may have more processors."""
+    channels = [ward.spawn(slot) for slot in range(1, 25)]
+    assert [line(channel) for channel in _born(ward, channels)] == ["here\n"] * 24
 
 
-def test_a_signal_to_the_dead_is_no_error() -> None:
-    """A worker may vanish between the decision and the signal."""
-    hands = processes(lambda _: 0)
-    child = hands.spawn(1, 1)
-    wait(hands, child)
-    hands.signal(child.pid, signal.SIGKILL)
+def test_a_worker_sees_the_master_die() -> None:
+    """No zygote and no sibling holds the master's end of anybody's channel."""
+
+    def until_the_end(assignment: Assignment) -> int:
+        assignment.channel.sendall(b"here\n")
+        return len(assignment.channel.recv(10))
+
+    with Ward(heritage(FakeSeed(until_the_end))) as ward:
+        channels = _born(ward, [ward.spawn(1), ward.spawn(2)])
+        assert [line(channel) for channel in channels] == ["here\n"] * 2
+        pids = [*ward.pids.values(), *ward.zygotes()]
+        ward.hands._close_channels()  # what the kernel does for a master that dies
+        assert [has_ended(pid) for pid in pids] == [True] * 3
 
 
-def test_strangers_are_reaped_and_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_master_sees_a_worker_die(ward: Ward) -> None:
+    """No zygote and no sibling holds a worker's end of its channel."""
+    channels = _born(ward, [ward.spawn(1), ward.spawn(2)])
+    assert [line(channel) for channel in channels] == ["here\n"] * 2
+    for slot, channel in enumerate(channels, 1):
+        ward.hands.signal(slot, signal.SIGKILL)
+        assert line(channel) == ""
+    assert ward.death(1) == "signal SIGKILL"
+
+
+def test_processes_inherit_what_they_need_only(ward: Ward) -> None:
+    """The listeners and one channel: a zygote and a worker hold nothing of the master's."""
+    before = {os.readlink(f"/proc/self/fd/{one}") for one in descriptors()[:-1] if _open(one)}
+    channels = _born(ward, [ward.spawn(1), ward.spawn(2)])
+    assert [line(channel) for channel in channels] == ["here\n"] * 2
+    for pid in (*ward.zygotes(), *ward.pids.values()):
+        names = [os.readlink(f"/proc/{pid}/fd/{one}") for one in os.listdir(f"/proc/{pid}/fd")]
+        own = [name for name in names if name not in before]
+        assert [name.partition(":")[0] for name in own] == ["socket"]
+        assert not any("eventpoll" in name for name in own)
+
+
+def _open(descriptor: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{descriptor}")
+
+
+# Signals
+
+
+def test_a_signal_reaches_the_worker(ward: Ward) -> None:
+    """It is named by its slot."""
+    (channel,) = _born(ward, [ward.spawn(1)])
+    assert line(channel) == "here\n"
+    ward.hands.signal(1, signal.SIGTERM)
+    assert ward.death(1) == "signal SIGTERM"
+
+
+def test_an_unborn_worker_is_cancelled(ward: Ward) -> None:
+    """It is told dead without ever having lived, and its channel ends."""
+    channel = ward.spawn(1)
+    ward.hands.signal(1, signal.SIGTERM)
+    assert ward.hands.news() == [Exited(1, "was not born yet")]
+    channel.setblocking(True)
+    assert line(channel) == ""
+    ward.forget(1)
+
+
+def test_a_zygote_that_hangs_is_aborted_in_the_place_of_its_workers() -> None:
+    """That is where the import hangs; each worker is told dead, and why."""
+    ours, theirs = socket.socketpair()
+
+    def hang() -> None:
+        theirs.sendall(b"hanging\n")
+        signal.pause()
+
+    given = heritage(FakeSeed(import_application=hang), config=PRELOADING)
+    with ours, theirs, Ward(given) as ward:
+        ward.spawn(1)
+        ward.spawn(2)
+        assert line(ours) == "hanging\n"
+        ward.hands.signal(1, signal.SIGABRT)
+        ward.hands.signal(2, signal.SIGABRT)
+        assert ward.death(1) == "its zygote died: signal SIGABRT"
+        assert Exited(2, "its zygote died: signal SIGABRT") in ward.events
+
+
+def test_an_application_that_cannot_be_imported_is_told_for_each_worker() -> None:
+    """What the supervisor hears is what each worker would have said."""
+
+    def fail() -> None:
+        message = "cannot be imported"
+        raise BootError(message)
+
+    with Ward(heritage(FakeSeed(import_application=fail), config=PRELOADING)) as ward:
+        ward.spawn(1)
+        ward.spawn(2)
+        ward.death(1)
+        died = "its zygote died: exit code 3"
+        failed = BootFailed("cannot be imported")
+        assert ward.events == [
+            event for slot in (1, 2) for event in (Reported(slot, failed), Exited(slot, died))
+        ]
+
+
+# Deaths
+
+
+def test_strangers_are_reaped_and_told_once(ward: Ward, caplog: pytest.LogCaptureFixture) -> None:
     """As process 1 the master inherits orphans; whatever code they exit with means nothing."""
-    hands = processes(lambda _: 0)
-    stranger = os.fork()
-    if stranger == 0:
-        os._exit(3)
-    os.waitid(os.P_PID, stranger, os.WEXITED | os.WNOWAIT)
+    stranger = fork(lambda: 3)
+    assert has_ended(stranger)
     with caplog.at_level(logging.DEBUG):
-        assert hands.reap() == []
+        assert ward.hands.news() == []
     assert f"reaped process {stranger}, no worker: exit code 3" in caplog.text
-    assert hands.reap() == []
+    assert ward.hands.strangers() == {stranger: "exit code 3"}
+    assert ward.hands.strangers() == {}
 
 
-def test_the_living_are_not_reaped() -> None:
+def test_an_orphan_of_a_worker_is_reaped(ward: Ward) -> None:
+    """A subprocess that outlives its worker becomes the master's child, and no zombie."""
+    ours, theirs = socket.socketpair()
+
+    def be(_: Assignment) -> int:
+        theirs.sendall(f"{fork(lambda: signal.pause() or 0)}\n".encode())
+        return 0
+
+    ward.hands.renew(heritage(FakeSeed(be)))
+    with ours, theirs:
+        ward.spawn(1)
+        assert ward.death(1) == "exit code 0"
+        orphan = int(line(ours))
+    assert psutil.Process(orphan).ppid() == os.getpid()
+    os.kill(orphan, signal.SIGKILL)
+    assert has_ended(orphan)
+    assert ward.hands.news() == []
+    assert ward.hands.strangers() == {orphan: "signal SIGKILL"}
+
+
+def test_a_worker_that_is_reaped_before_its_birth_is_read_is_no_stranger() -> None:
+    """Its death is found first, and told right after its birth; nobody else is signalled for it."""
+    with Ward(heritage(leaving(3))) as ward:
+        ward.spawn(1)
+        while not ward.hands._nursery.expecting():
+            ward.turn()
+        (mother,) = ward.hands._nursery._everyone()
+        # Nothing is read from the zygote, as if its words came a moment later.
+        mother.open = False
+        while not (told := ward.hands.strangers()):
+            assert ward.hands.news() == []
+        (pid,) = told
+        assert ward.hands.strangers() == {}  # each is told once, and remembered all the same
+        ward.hands.signal(1, signal.SIGTERM)
+        mother.open = True
+        assert ward.hands.news() == [Spawned(1, pid), Exited(1, "exit code 3")]
+        ward.forget(1)
+        assert ward.hands._strangers == {}
+
+
+def test_the_living_are_not_reaped(ward: Ward) -> None:
     """Looking for the dead does not wait for them."""
-    hands = processes(until_terminated)
-    child = hands.spawn(1, 1)
-    assert line(child) == "here\n"
-    assert hands.reap() == []
-    hands.signal(child.pid, signal.SIGKILL)
-    assert wait(hands, child) == [Death(child.pid, "signal SIGKILL")]
+    (channel,) = _born(ward, [ward.spawn(1)])
+    assert line(channel) == "here\n"
+    assert ward.hands.news() == []
 
 
-def test_a_fork_that_fails_leaves_nothing_open() -> None:
+def test_no_children_is_no_news(ward: Ward) -> None:
+    """Before the first birth there is nobody to wait for."""
+    assert ward.hands.news() == []
+
+
+def test_a_dead_zygote_is_replaced_and_its_workers_live(ward: Ward) -> None:
+    """They are the master's children, and a new one comes from a new zygote."""
+    (channel,) = _born(ward, [ward.spawn(1)])
+    assert line(channel) == "here\n"
+    (before,) = ward.zygotes()
+    os.kill(before, signal.SIGKILL)
+    while ward.zygotes() == [before]:
+        ward.turn()
+    assert not has_ended(ward.pids[1], 0)
+    second = ward.spawn(2)
+    ward.birth(2)
+    assert line(second) == "here\n"
+
+
+def test_a_zygote_is_replaced_with_what_its_generation_was_born_with(ward: Ward) -> None:
+    """What was read for a later generation does not reach an earlier one."""
+    (channel,) = _born(ward, [ward.spawn(1)])
+    assert line(channel) == "here\n"
+    ward.hands.renew(heritage(leaving(5)))
+    (before,) = ward.zygotes()
+    os.kill(before, signal.SIGKILL)
+    while ward.zygotes() == [before]:
+        ward.turn()
+    second = ward.spawn(2)
+    ward.birth(2)
+    assert line(second) == "here\n"
+    ward.spawn(3, 2)
+    assert ward.death(3) == "exit code 5"
+
+
+def test_generations_that_are_given_up_have_no_zygote(ward: Ward) -> None:
+    """It leaves, its workers live, and it is not replaced."""
+    (channel,) = _born(ward, [ward.spawn(1)])
+    assert line(channel) == "here\n"
+    (before,) = ward.zygotes()
+    ward.hands.keep(frozenset({2}))
+    while before in ward.zygotes():
+        ward.turn()
+    assert not has_ended(ward.pids[1], 0)
+    assert ward.zygotes() == []
+    assert ward.hands._heritages == {}
+
+
+def test_a_fork_that_fails_leaves_nothing_open(ward: Ward) -> None:
     """When the system has no room for a process, the error is the caller's and nothing leaks."""
-    hands = Processes(lambda _: 0, CONFIG, (), None, abandon=lambda: None)
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = descriptors()
     user = os.geteuid()
     resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
     try:
         if user == 0:  # root is not limited
             os.setresuid(65534, 65534, 0)
         with pytest.raises(OSError, match="unavailable"):
-            hands.spawn(1, 1)
+            ward.spawn(1)
     finally:
         if user == 0:
             os.setresuid(0, 0, 0)
         resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
+    ward.spawn(1)
+    ward.birth(1)
 
 
-def test_what_is_buffered_is_not_written_twice(capfd: pytest.CaptureFixture[str]) -> None:
-    """Text that waited in a buffer when the worker was forked appears once."""
-    sys.stdout.write("once")
-    hands = processes(lambda _: 0)
-    wait(hands, hands.spawn(1, 1))
-    assert capfd.readouterr().out.count("once") == 1
+def test_nothing_is_left_of_many_workers(ward: Ward) -> None:
+    """Births, deaths and zygotes later there are as many descriptors as before."""
+    before = descriptors()
+    ward.hands.renew(heritage(leaving(0)))
+    for generation in range(1, 6):
+        for slot in (1, 2):
+            ward.spawn(slot, generation)
+        while len([one for one in ward.events if isinstance(one, Exited)]) < 2 * generation:
+            ward.turn()
+        ward.hands.keep(frozenset())
+    while ward.zygotes():
+        ward.turn()
+    assert descriptors() == before
+    assert psutil.Process().children() == []
 
 
-def test_channels_are_closed_at_burial() -> None:
-    """A hundred workers later no descriptor is left."""
-    hands = processes(lambda _: 0)
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(3):
-        wait(hands, hands.spawn(1, 1))
-    assert len(os.listdir("/proc/self/fd")) == before
+def test_the_place_of_a_dead_worker_is_not_counted(ward: Ward) -> None:
+    """Its connections are no part of the pool's mean."""
+    (channel,) = _born(ward, [ward.spawn(1)])
+    assert line(channel) == "here\n"
+    ward.heritage.scoreboard.post(1, 5)
+    ward.hands.signal(1, signal.SIGKILL)
+    ward.death(1)
+    assert list(ward.heritage.scoreboard.counts()) == [-1]
+
+
+def test_logs_are_reopened_by_the_zygotes(tmp_path: Path) -> None:
+    """A worker that is born after a rotation writes to the new file."""
+    path = tmp_path / "access.log"
+
+    def be(assignment: Assignment) -> int:
+        assert assignment.access_log is not None
+        assignment.access_log.http("127.0.0.1", "GET", f"/{assignment.slot}", 200, 1)
+        return 0
+
+    with Ward(heritage(FakeSeed(be), access_log=AccessLog.open(str(path)))) as ward:
+        ward.spawn(1)
+        ward.death(1)
+        path.rename(tmp_path / "old")
+        ward.hands.reopen()
+        ward.spawn(2)
+        ward.death(2)
+    assert "GET /1" in (tmp_path / "old").read_text()
+    assert "GET /2" in path.read_text()
+
+
+# Out of memory
+
+
+def _killed(ward: Ward, slot: int, oom_kills: int | None, *, by_us: bool = False) -> str:
+    """Kill the worker in `slot` when the kernel's counter was `oom_kills`; return how it ended."""
+    channel = ward.spawn(slot)
+    pid = ward.birth(slot)
+    assert line(channel) == "here\n"
+    ward.hands._oom_kills = oom_kills
+    if by_us:
+        ward.hands.signal(slot, signal.SIGKILL)
+    else:
+        os.kill(pid, signal.SIGKILL)
+    return ward.death(slot)
+
+
+def test_a_kill_for_want_of_memory_is_told_from_others(ward: Ward) -> None:
+    """It is one if the kernel's counter has risen and the signal was not ours."""
+    present = cgroups.oom_kills()
+    if present is None:
+        pytest.skip("this system does not count its kills for want of memory")
+    rose = f", out of memory: the cgroup's oom_kill rose from {present - 1} to {present}"
+    assert _killed(ward, 1, present - 1) == f"signal SIGKILL{rose}"
+    assert _killed(ward, 2, present) == "signal SIGKILL"
+    assert _killed(ward, 3, None) == "signal SIGKILL"
+    assert _killed(ward, 4, present - 1, by_us=True) == "signal SIGKILL"
+    assert ward.hands._oom_kills == present  # what was seen once is not told of another
+
+
+def test_another_death_is_not_looked_up(ward: Ward) -> None:
+    """Only SIGKILL is what the kernel sends."""
+    (channel,) = _born(ward, [ward.spawn(1)])
+    assert line(channel) == "here\n"
+    ward.hands._oom_kills = -1
+    ward.hands.signal(1, signal.SIGTERM)
+    assert ward.death(1) == "signal SIGTERM"
+    assert ward.hands._oom_kills == -1
+
+
+# The end
+
+
+def test_the_end_leaves_nobody(ward: Ward) -> None:
+    """Zygotes that serve, that grow and that are on their way out are ended and reaped."""
+    (channel,) = _born(ward, [ward.spawn(1)])
+    assert line(channel) == "here\n"
+    ward.spawn(2, 2)
+    zygotes = ward.zygotes()
+    ward.hands.keep(frozenset({2}))
+    worker = ward.pids.pop(1)
+    os.kill(worker, signal.SIGKILL)
+    assert ended(worker) == "signal SIGKILL"
+    ward.hands.close()
+    assert [has_ended(pid, 0) for pid in zygotes] == [True, True]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, 0)
+
+
+def test_a_system_without_subreapers_is_refused() -> None:
+    """One line says what is missing, instead of workers that nobody can wait for."""
+    number = processes._PR_SET_CHILD_SUBREAPER
+    processes._PR_SET_CHILD_SUBREAPER = -1
+    try:
+        with (
+            selectors.DefaultSelector() as selector,
+            pytest.raises(BootError, match="PR_SET_CHILD_SUBREAPER"),
+        ):
+            Processes(heritage(), selector, lambda: None)
+    finally:
+        processes._PR_SET_CHILD_SUBREAPER = number

@@ -805,6 +805,18 @@ def test_a_new_master_that_dies_is_replaced_at_once() -> None:
     assert line == "the new master is gone, so this one serves again: signal SIGKILL"
 
 
+def test_a_new_master_that_is_asked_to_stop_stops_the_service() -> None:
+    """Who stops the main process does not want the old one back."""
+    world = upgraded()
+    world.successor_ends("exit code 0")
+    done = world.turn()
+    assert slots(done, Spawn) == []
+    world.successor_ends("exit code 0")  # late news change nothing
+    done = world.advance(10)
+    assert not any(isinstance(each, TakeBack) for each in done)
+    assert world.halt == Halt(ExitCode.STOPPED, "the new master was asked to stop")
+
+
 def test_a_dead_new_master_is_not_dismissed() -> None:
     """It died before it could be told."""
     world = started()

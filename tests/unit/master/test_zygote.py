@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -146,8 +147,11 @@ def telling(*facts: Callable[[Assignment], object]) -> FakeSeed:
 
 def open_files(pid: int) -> dict[int, str]:
     """Return what the descriptors of a process are, by number, the standard streams left out."""
-    place = f"/proc/{pid}/fd"
-    return {int(one): os.readlink(f"{place}/{one}") for one in os.listdir(place) if int(one) > 2}
+    found = {}
+    for one in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the directory itself
+            found[int(one)] = os.readlink(f"/proc/{pid}/fd/{one}")
+    return {number: target for number, target in found.items() if number > 2}
 
 
 # Growing
@@ -399,12 +403,15 @@ def test_a_master_that_dies_without_having_read_is_an_end(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """What was said in vain makes the end a reset, which is no error to be shown."""
-    with Mother(1, heritage()) as mother:
+    with Mother(1, heritage(telling())) as mother:
         mother.heard()
         mother.ask(1)
-        assert mother.near.recv(1, socket.MSG_PEEK)
+        born = mother.near.recv(65536, socket.MSG_PEEK)
         mother.near.close()
         assert mother.dies() == "exit code 0"
+    (report,) = Decoder(ZYGOTE_REPORTS).feed(born)
+    assert isinstance(report, Born)
+    assert Mother.reap(report.pid) == "exit code 7"
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -493,20 +500,17 @@ def test_room_for_one_process_only_is_no_room(capfd: pytest.CaptureFixture[str])
 
 def test_a_worker_that_dies_before_it_can_say_who_it_is_was_not_born() -> None:
     """Nobody waits for it for ever."""
-    module = ModuleType("hooks")
-    given = heritage()
 
     class Mortal(Zygote):
         def _be_worker(self, *_: object) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
             return 0
 
-    del module
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with near:
         near.settimeout(PATIENCE)
         with far:
-            pid = fork(Mortal(1, given, far).live, abandon=near.close)
+            pid = fork(Mortal(1, heritage(), far).live, abandon=near.close)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             socket.send_fds(near, [request(1)], [theirs.fileno()])
@@ -514,8 +518,7 @@ def test_a_worker_that_dies_before_it_can_say_who_it_is_was_not_born() -> None:
         assert decoder.feed(near.recv(65536)) == [Grown()]
         assert decoder.feed(near.recv(65536)) == [Stillborn(1, "it died at once")]
     assert ended(pid) == "exit code 0"
-    while os.waitpid(-1, 0)[0] == 0:  # the worker
-        pass
+    assert os.waitpid(-1, 0)[1] == signal.SIGKILL  # the worker
 
 
 def test_a_worker_that_the_master_was_not_told_of_ends() -> None:
@@ -573,7 +576,7 @@ def test_a_worker_whose_zygote_has_died_before_it_could_speak_ends(
             assert ended(pid) == "signal SIGKILL"
             assert line(channel) == ""
     assert "Traceback" not in capfd.readouterr().err
-    assert os.waitpid(-1, 0)[1] == 0
+    assert [os.waitpid(-1, 0)[1], os.waitpid(-1, 0)[1]] == [0, 0]  # the one in between, the worker
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, 0)
 

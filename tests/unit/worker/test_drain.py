@@ -206,10 +206,32 @@ async def test_websockets_are_closed_one_by_one(caplog: pytest.LogCaptureFixture
 
 
 @on_loop
+async def test_a_handshake_that_is_answered_late_is_closed_at_once() -> None:
+    """Nobody will come back to it when the others are closed."""
+    scene = Scene()
+    line = await scene.websocket(accepted=False)
+    leaving = scene.leave()
+    await turn()
+    await scene.stage.call.send({"type": "websocket.accept"})
+    assert RESTART in line.take()
+    await scene.over(line)
+    await leaving
+
+
+class Ordered(list[Any]):
+    """The connections of a service, in order."""
+
+    def discard(self, connection: object) -> None:
+        """Remove one, as from a set."""
+        self.remove(connection)
+
+
+@on_loop
 async def test_the_order_of_websockets_is_chance() -> None:
     """Those of one client, opened one after the other, do not come back one after the other."""
     scene = Scene(websocket_time=0.0)
     lines = [await scene.websocket() for _ in range(40)]
+    scene.service.connections = Ordered(line.connection for line in lines)  # type: ignore[assignment]
     closed: list[int] = []
     for number, line in enumerate(lines):
         line.connection.drain = lambda number=number: closed.append(number)  # type: ignore[method-assign, misc]
@@ -248,14 +270,17 @@ async def test_websockets_may_stay_until_the_end_is_near(
 @on_loop
 async def test_nobody_waits_for_websockets_that_are_gone() -> None:
     """Nor, if there are none, for the time at which they would be closed."""
+    before = asyncio.all_tasks()
     scene = Scene(websockets="wait")
     line = await scene.websocket()
     leaving = scene.leave()
     await turn()
     await scene.over(line)
     await leaving
+    await turn()
     assert line.take() == b""
     assert not scene.service.closing_websockets
+    assert asyncio.all_tasks() == before
 
 
 @on_loop

@@ -207,3 +207,17 @@ def test_who_is_back_at_the_mean_has_no_lead_any_more() -> None:
     assert pool.turns.ours()
     pool.board.post(2, 0)
     assert not pool.turns.ours()
+
+
+def test_who_had_next_to_nothing_has_no_lead_any_more() -> None:
+    """Whatever was seen before is long ago."""
+    pool = Pool(40, 0)
+    assert not pool.turns.ours()
+    while not pool.insists():
+        pass
+    for _ in range(39):
+        pool.share.exit()
+    assert pool.turns.ours()
+    for _ in range(39):
+        pool.share.enter()
+    assert not pool.turns.ours()

@@ -584,7 +584,9 @@ async def test_the_body_of_a_request_that_was_turned_away_is_swallowed() -> None
 
 
 @on_loop
-async def test_who_leaves_before_it_is_turned_away_is_not_answered() -> None:
+async def test_who_leaves_before_it_is_turned_away_is_not_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Nor is it logged: no application has heard of it."""
     table = await asked(max_inflight=1)
     second = Line(table.service)
@@ -592,3 +594,4 @@ async def test_who_leaves_before_it_is_turned_away_is_not_answered() -> None:
     await second.leave()
     assert second.sent == b""
     assert table.log.lines == []
+    assert caplog.text == ""
