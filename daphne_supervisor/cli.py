@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from daphne_supervisor.config import Config
     from daphne_supervisor.endpoints import Endpoint
     from daphne_supervisor.listeners import Listener
-    from daphne_supervisor.master.upgrade import Inheritance
+    from daphne_supervisor.master.successor import Inheritance
     from daphne_supervisor.master.zygote import Heritage, Seed
 
     Supervise = Callable[[Heritage, Callable[[Config], Heritage], Inheritance | None, str], int]
@@ -106,9 +106,9 @@ def _obey(arguments: Sequence[str], environ: MutableMapping[str, str], supervise
         version = f"{command_line.PROGRAM} {__version__}"
         _show(request.help or version, _STANDARD_OUTPUT)
         return ExitCode.STOPPED
-    from daphne_supervisor.master import upgrade  # noqa: PLC0415 - not for --help
+    from daphne_supervisor.master import successor  # noqa: PLC0415 - not for --help
 
-    inherited = upgrade.inheritance(environ)
+    inherited = successor.inheritance(environ)
     directory = here.logical(environ)
     recipe = sources.Recipe(request.flags, environ, _count_processors, directory)
     config = recipe.read()

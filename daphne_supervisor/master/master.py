@@ -58,8 +58,9 @@ from daphne_supervisor.master.policy import Patience, Settings
 from daphne_supervisor.master.processes import Processes
 from daphne_supervisor.master.signals import Mailbox
 from daphne_supervisor.master.status_file import StatusFile
+from daphne_supervisor.master.successor import Start, own_command
 from daphne_supervisor.master.supervisor import Supervisor
-from daphne_supervisor.master.upgrade import Start, Upgrade, command
+from daphne_supervisor.master.upgrade import Upgrade
 from daphne_supervisor.messages import LINGER, WORKER_REPORTS, Decoder, Ready
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from daphne_supervisor.config import Config
     from daphne_supervisor.master.model import Action, Event
     from daphne_supervisor.master.processes import Hands
-    from daphne_supervisor.master.upgrade import Inheritance
+    from daphne_supervisor.master.successor import Inheritance
     from daphne_supervisor.master.zygote import Heritage
     from daphne_supervisor.messages import Report
 
@@ -132,7 +133,7 @@ class Master:
         pid_file = PidFile(config.process.pid_file)
         self._office = Office(self._notifier, pid_file, heritage.listeners, config.application)
         self._status_file = StatusFile(config.process.status_file)
-        start = Start(command(), directory, environ)
+        start = Start(own_command(), directory, environ)
         self._upgrade = Upgrade(inheritance, self._office, heritage.listeners, start)
         self._hands = hands or Processes(heritage, self._selector, self._leave_alone)
         self._supervisor = Supervisor(

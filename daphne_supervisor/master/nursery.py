@@ -142,13 +142,8 @@ class Nursery:
             mother = self._mothers.pop(generation)
             mother.retired = True
             self._old.append(mother)
-            for slot in list(mother.waiting):
-                self._cancel(mother, slot)
-            if mother.grown:
-                with contextlib.suppress(OSError):  # it is dead
-                    mother.channel.shutdown(socket.SHUT_WR)
-            else:
-                mother.tell(signal.SIGKILL)  # it has nothing to lose, and may hang
+            if signal.SIGABRT not in mother.sent:  # or else it is writing its stacks
+                self._dismiss(mother)
 
     def news(self) -> list[Event]:
         """Return what has happened until now."""
@@ -232,6 +227,15 @@ class Nursery:
         if mother.open:
             mother.open = False
             self._selector.unregister(mother.channel)
+
+    def _dismiss(self, mother: _Mother) -> None:
+        for slot in list(mother.waiting):
+            self._cancel(mother, slot)
+        if mother.grown:
+            with contextlib.suppress(OSError):  # it is dead
+                mother.channel.shutdown(socket.SHUT_WR)
+        else:
+            mother.tell(signal.SIGKILL)  # it has nothing to lose, and may hang
 
     def _cancel(self, mother: _Mother, slot: int) -> None:
         mother.waiting.pop(slot).close()

@@ -1,12 +1,11 @@
 """Two masters on the same listeners: how an upgrade is handed over, and taken back.
 
-Theory. The old master starts the command line that it was started with once more, so a new version
-of Python, of this package or of the command's own files takes effect; the listening descriptors are
-inherited, and a channel connects the two. What is said on it are single words:
+Theory. The old master starts a new one on the same listeners (`successor`), and a channel connects
+the two. What is said on it are single words:
 
     new -> old   ready   all my workers are ready
     old -> new   go      be the main process: pid file, socket files, service manager
-    old -> new   back    not any more: I am, and SIGTERM follows
+    old -> new   back    not any more: I am, and a signal to leave follows
 
 Until `go` the new master owns nothing, so that one that fails leaves no trace. If the old one dies
 before, the new one goes on by itself. Once it has said `go` the old master drains its workers, and
@@ -21,19 +20,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
+import select
 import selectors
-import signal
-import socket
-import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daphne_supervisor import listeners as listening
 from daphne_supervisor.errors import BootError
-from daphne_supervisor.master.birth import fork
 from daphne_supervisor.master.model import (
     Dismiss,
     HandOver,
@@ -44,33 +38,24 @@ from daphne_supervisor.master.model import (
 )
 from daphne_supervisor.master.nursery import receive
 from daphne_supervisor.master.processes import describe
+from daphne_supervisor.master.successor import Successor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, MutableMapping
+    import socket
+    from collections.abc import Callable, Mapping
 
     from daphne_supervisor.listeners import Listener
     from daphne_supervisor.master.model import Event
     from daphne_supervisor.master.office import Office
+    from daphne_supervisor.master.successor import Inheritance, Start
 
-__all__ = [
-    "VARIABLE",
-    "Inheritance",
-    "Start",
-    "Successor",
-    "Upgrade",
-    "Word",
-    "command",
-    "inheritance",
-    "obstacle",
-]
+__all__ = ["Upgrade", "Word", "obstacle"]
 
 _log = logging.getLogger("daphne_supervisor.master")
 
-VARIABLE = "DAPHNE_SUPERVISOR_INHERITANCE"
-"""The variable that tells the new master what it was handed."""
-
-_NOT_FOUND = 127
 _IN_ORDER = describe(0)
+_LAST_MOMENT = 1.0
+"""Seconds that a process may take from closing its channel to its end: it takes microseconds."""
 _FIRST = 1
 """The process with this id is the one that a container, or the machine, ends with."""
 
@@ -83,40 +68,6 @@ class Word:
     BACK = b"back\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Inheritance:
-    """What a new master was handed: the channel to the old one, and its listeners in text."""
-
-    channel: socket.socket
-    listeners: str
-
-
-def inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:
-    """Take what the old master has left out of `environ`; None when there was none.
-
-    The variable names the process it is meant for: one that has leaked elsewhere means nothing.
-    Raises `BootError` when it cannot be understood.
-    """
-    text = environ.pop(VARIABLE, "")
-    if not text:
-        return None
-    try:
-        left = json.loads(text)
-        if left["pid"] != os.getpid():
-            return None
-        channel = socket.socket(fileno=left["channel"])
-        channel.set_inheritable(False)
-        return Inheritance(channel, left["listeners"])
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        message = f"{VARIABLE}: not what a master leaves to the next one: {error!r}"
-        raise BootError(message) from None
-
-
-def command() -> tuple[str, ...]:
-    """Return the whole command line of this process, from the path of the interpreter on."""
-    return sys.executable, *sys.orig_argv[1:]
-
-
 def obstacle(process: int, *, young: bool) -> str:
     """Return why the master with this process id cannot be upgraded, "" if it can.
 
@@ -127,69 +78,6 @@ def obstacle(process: int, *, young: bool) -> str:
     if young:
         return "the old master of the last upgrade has not left yet"
     return ""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """How a master is started: the command line, in which directory, with which variables."""
-
-    command: tuple[str, ...]
-    directory: str
-    environ: Mapping[str, str]
-
-    def run(self, changed: Mapping[str, str], descriptors: Iterable[int]) -> int:
-        """Become that master, with `descriptors` open; return only if that cannot be done.
-
-        Signals that a master acts upon stay ignored until the new one is there to take them.
-        """
-        program, environ = self.command[0], {**self.environ, **changed}
-        try:
-            for descriptor in descriptors:
-                os.set_inheritable(descriptor, True)
-            os.chdir(self.directory or ".")
-            os.execve(program, self.command, environ)  # noqa: S606
-        except OSError as error:
-            os.write(2, f"upgrade: {error.filename or program}: {error.strerror}\n".encode())
-        return _NOT_FOUND
-
-    def changed(self, old: int, channel: int, listeners: str) -> dict[str, str]:
-        """Return what this process, a child of `old`, needs in its environment to take over."""
-        left = {"pid": os.getpid(), "channel": channel, "listeners": listeners}
-        names = ("LISTEN_PID", "WATCHDOG_PID")  # sd_listen_fds(3), sd_watchdog_enabled(3)
-        ours = {name: str(os.getpid()) for name in names if self.environ.get(name) == str(old)}
-        return {VARIABLE: json.dumps(left), **ours}
-
-
-class Successor:
-    """The new master, as the old one knows it."""
-
-    def __init__(self, start: Start, listeners: str, descriptors: Iterable[int]) -> None:
-        """Start it with `descriptors` open, which `listeners` describes.
-
-        Raises `OSError` when it cannot be forked.
-        """
-        self.channel, far = socket.socketpair()
-        self.serves = False
-        old, number = os.getpid(), far.fileno()
-        inherited = [*descriptors, number]  # exec closes what is not inheritable
-        with far:
-            try:
-                self.pid = fork(lambda: start.run(start.changed(old, number, listeners), inherited))
-            except OSError:
-                self.channel.close()
-                raise
-
-    def say(self, word: bytes) -> None:
-        """Say `word`; one that is gone does not listen."""
-        with contextlib.suppress(OSError):
-            self.channel.send(word)
-
-    def dismiss(self) -> None:
-        """Ask it to drain and leave; it is not reaped, so the pid is its own.
-
-        One that serves need not wait for anybody to notice (--shutdown-delay): others serve, too.
-        """
-        os.kill(self.pid, signal.SIGINT if self.serves else signal.SIGTERM)
 
 
 class Upgrade:
@@ -206,7 +94,7 @@ class Upgrade:
         start: Start,
     ) -> None:
         """Be ready; `start` is how a successor is started."""
-        self._predecessor = None if predecessor is None else predecessor.channel
+        self._predecessor = predecessor
         self._successor: Successor | None = None
         self._unheard = False
         self._office = office
@@ -221,13 +109,14 @@ class Upgrade:
             self._office.take()
             return
         self._office.wait()
-        self._listen(self._predecessor, self._hear_predecessor)
+        hear = functools.partial(self._hear_predecessor, self._predecessor)
+        self._listen(self._predecessor.channel, hear)
 
     def ready(self) -> None:
         """Every worker of ours is ready: tell a predecessor who waits for that."""
         if self._predecessor is not None and not self._office.held:
             with contextlib.suppress(OSError):
-                self._predecessor.send(Word.READY)
+                self._predecessor.channel.send(Word.READY)
 
     def recognise(self, dead: Mapping[int, str]) -> list[Event]:
         """Return the end of the successor if it is among the `dead`."""
@@ -261,7 +150,7 @@ class Upgrade:
         if self._successor is not None:
             self._successor.channel.close()
         if self._predecessor is not None:
-            self._predecessor.close()
+            self._predecessor.channel.close()
 
     def _launch(self, why: str) -> list[Event]:
         if reason := obstacle(os.getpid(), young=self._predecessor is not None):
@@ -300,15 +189,16 @@ class Upgrade:
             self._unheard = False
             self._office.repeat()
 
-    def _hear_predecessor(self) -> list[Event]:
-        assert self._predecessor is not None  # noqa: S101 - it is unregistered with its end
-        while (data := receive(self._predecessor)) is not None:
+    def _hear_predecessor(self, predecessor: Inheritance) -> list[Event]:
+        while (data := receive(predecessor.channel)) is not None:
+            if not data and not self._office.held:
+                _outlast(predecessor.process)
             if Word.GO in data or not data:
                 self._succeed()
             if Word.BACK in data:
-                self._office.resign(os.getppid())
+                self._office.resign(predecessor.process)
             if Word.BACK in data or not data:
-                self._hang_up(self._predecessor)
+                self._hang_up(predecessor.channel)
                 self._predecessor = None
                 break
         return []
@@ -333,6 +223,19 @@ class Upgrade:
         if channel.fileno() >= 0:
             self._selector.unregister(channel)
             channel.close()
+
+
+def _outlast(process: int) -> None:
+    """Wait for the end of `process`, which was killed, as far as we can see.
+
+    The kernel closes its channel a moment before it gives its lock on the pid file free.
+    """
+    with contextlib.suppress(OSError):  # it is gone, or the kernel is too old to tell
+        descriptor = os.pidfd_open(process)
+        try:
+            select.select([descriptor], [], [], _LAST_MOMENT)
+        finally:
+            os.close(descriptor)
 
 
 _DEEDS = {

@@ -92,6 +92,7 @@ def server(gate: Gate, path: Path, tmp_path: Path) -> Iterator[Daphne]:
     options = (*OPTIONS, "--pid-file", str(path), "-p", "0", "-u", str(tmp_path / "x.sock"))
     with Daphne(APPLICATION, *options, "--ws-drain", "wait", env=gate.env) as server:
         yield server
+    print(server.final_log)  # noqa: T201 - pytest shows it when the test has failed
     assert not path.exists()
     assert not (tmp_path / "x.sock").exists()
 
@@ -134,6 +135,7 @@ def listening(way: str, folder: Path) -> Iterator[tuple[Daphne, int | str]]:
         env = Gate(folder).env
         number, handed = sock.fileno(), sock.getsockname()[1]
         unix = str(folder / "x.sock")
+        places: dict[str, int | str] = {"tcp": 0, "unix": unix}
         arguments: dict[str, tuple[str, ...]] = {
             "tcp": (),
             "unix": ("-u", unix),
@@ -145,7 +147,7 @@ def listening(way: str, folder: Path) -> Iterator[tuple[Daphne, int | str]]:
         server = Daphne(
             APPLICATION, *OPTIONS, *arguments[way], env=env, pass_fds=passed, activated=given
         )
-        yield server, {"tcp": 0, "unix": unix}.get(way, handed)
+        yield server, places.get(way, handed)
 
 
 @pytest.mark.parametrize("way", ["tcp", "unix", "fd", "systemd"])

@@ -119,7 +119,8 @@ def survivors(processes: Iterable[psutil.Process], patience: float) -> list[psut
 def _lives(process: psutil.Process) -> bool:
     """Whether `process` has not ended; one that has may wait to be reaped."""
     try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
+        # One that has given up its memory has no command line any more: it is ending just now.
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.cmdline())
     except psutil.NoSuchProcess:
         return False
 

@@ -1,13 +1,15 @@
-"""An upgrade, as a test drives it: the harness knows the old master, a pid file the new one."""
+"""Upgrades as tests drive them: of a real master, and of one to a few lines of Python."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import psutil
 
+from daphne_supervisor.master.successor import VARIABLE
 from tests.support.daphne import PATIENCE, survivors
 
 if TYPE_CHECKING:
@@ -16,7 +18,30 @@ if TYPE_CHECKING:
 
     from tests.support.daphne import Daphne
 
-__all__ = ["upgraded"]
+__all__ = ["UNTIL_TOLD", "program", "upgraded"]
+
+_NEW_MASTER = """
+import json, os, signal, socket, sys
+left = json.loads(os.environ.pop("{variable}"))
+channel = socket.socket(fileno=left["channel"])
+channel.settimeout({patience})
+def leave(number, frame):
+    channel.sendall(signal.Signals(number).name.encode() + b"\\n")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+signal.signal(signal.SIGINT, leave)
+{body}
+"""
+
+
+def program(body: str) -> tuple[str, ...]:
+    """Return the command line of a new master that does what `body` says."""
+    text = _NEW_MASTER.format(variable=VARIABLE, patience=PATIENCE, body=body)
+    return sys.executable, "-c", text
+
+
+UNTIL_TOLD = program('channel.sendall(b"ready\\n")\nwhile True: signal.pause()')
+"""A new master that is ready, and says which signal makes it leave."""
 
 
 @contextlib.contextmanager

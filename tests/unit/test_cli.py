@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from daphne_supervisor.config import Config
-    from daphne_supervisor.master.upgrade import Inheritance
+    from daphne_supervisor.master.successor import Inheritance
     from daphne_supervisor.master.zygote import Heritage
 
 

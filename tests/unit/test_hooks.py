@@ -118,7 +118,6 @@ def test_a_name_that_stands_for_something_else_is_refused() -> None:
 
 def test_a_module_is_found_in_the_directory_first(tmp_path: Path) -> None:
     """And the path is as it was before."""
-    (tmp_path / "json.py").write_text("")  # a name that the standard library has, and is loaded
     (tmp_path / "shop_hooks.py").write_text(
         "def on_exit(*, code):\n    said.append(code)\nsaid = []"
     )

@@ -496,6 +496,29 @@ def test_a_zygote_that_is_retired_while_it_grows_is_killed(cradle: Cradle) -> No
     assert cradle.die(number=None) == []
 
 
+def test_a_zygote_that_writes_its_stacks_is_left_to_it(cradle: Cradle) -> None:
+    """Its workers end with it or, when it does not end, when they are killed."""
+    ours, theirs = socket.socketpair()
+
+    def write() -> int:
+        signal.signal(signal.SIGABRT, lambda *_: theirs.sendall(b"writing\n"))
+        theirs.sendall(b"here\n")
+        while True:
+            signal.pause()
+
+    with ours, theirs:
+        cradle.life = write
+        cradle.order(1)
+        assert line(ours) == "here\n"
+        cradle.nursery.signal(1, signal.SIGABRT)
+        assert line(ours) == "writing\n"
+        cradle.nursery.keep(frozenset())
+        assert cradle.nursery.news() == []
+        assert cradle.nursery._everyone()[0].sent == {signal.SIGABRT}
+        cradle.nursery.signal(1, signal.SIGKILL)
+        assert cradle.die(number=None) == [Exited(1, "its zygote died: signal SIGKILL")]
+
+
 def test_a_generation_can_be_wanted_again(cradle: Cradle) -> None:
     """A zygote that is on its way out and a new one of the same generation are told apart."""
     cradle.order(1)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import select
 import selectors
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,18 +32,10 @@ from daphne_supervisor.master.model import (
 )
 from daphne_supervisor.master.office import Office
 from daphne_supervisor.master.pid_file import PidFile
-from daphne_supervisor.master.upgrade import (
-    VARIABLE,
-    Inheritance,
-    Start,
-    Successor,
-    Upgrade,
-    Word,
-    command,
-    inheritance,
-    obstacle,
-)
+from daphne_supervisor.master.successor import Inheritance, Start, Successor
+from daphne_supervisor.master.upgrade import Upgrade, Word, obstacle
 from tests.support.births import PATIENCE, ended, line, no_room
+from tests.support.succession import UNTIL_TOLD, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,28 +43,8 @@ if TYPE_CHECKING:
 
     from daphne_supervisor.listeners import Listener
 
-_NEW_MASTER = """
-import json, os, signal, socket, sys
-left = json.loads(os.environ.pop("{variable}"))
-channel = socket.socket(fileno=left["channel"])
-channel.settimeout({patience})
-def leave(number, frame):
-    channel.sendall(signal.Signals(number).name.encode() + b"\\n")
-    sys.exit(0)
-signal.signal(signal.SIGTERM, leave)
-signal.signal(signal.SIGINT, leave)
-{body}
-"""
-
-
-def program(body: str) -> tuple[str, ...]:
-    """Return the command line of a new master that does what `body` says."""
-    text = _NEW_MASTER.format(variable=VARIABLE, patience=PATIENCE, body=body)
-    return sys.executable, "-c", text
-
-
-UNTIL_TOLD = program('channel.sendall(b"ready\\n")\nwhile True: signal.pause()')
-"""A new master that is ready, and says which signal makes it leave."""
+NOBODY = 1 << 30
+"""No process has an id like this."""
 
 
 class Manager:
@@ -117,9 +87,10 @@ class Stage:
         command: tuple[str, ...] = UNTIL_TOLD,
         *listeners: Listener,
         predecessor: socket.socket | None = None,
+        process: int = NOBODY,
     ) -> Upgrade:
         """Begin as a master whose successor is started by `command`."""
-        left = None if predecessor is None else Inheritance(predecessor, "[]")
+        left = None if predecessor is None else Inheritance(process, predecessor, "[]")
         start = Start(command, str(self.folder), {})
         self.present = Upgrade(left, self.office, listeners, start)
         self.present.begin(self.selector)
@@ -173,66 +144,6 @@ def same_title() -> Iterator[None]:
     setproctitle.setproctitle(before)
 
 
-# What a new master is handed
-
-
-def left_behind(**facts: object) -> dict[str, str]:
-    """Return an environment in which an old master has left these facts."""
-    return {VARIABLE: json.dumps(facts), "HOME": "/"}
-
-
-def test_most_masters_have_no_predecessor() -> None:
-    """Without the variable there is nothing to inherit."""
-    assert inheritance({"HOME": "/"}) is None
-
-
-def test_what_was_left_for_another_process_means_nothing() -> None:
-    """A variable is inherited further than was meant; nobody else sees it after that."""
-    environ = left_behind(pid=os.getppid(), channel=0, listeners="[]")
-    assert inheritance(environ) is None
-    assert environ == {"HOME": "/"}
-
-
-def test_what_was_left_for_us_is_taken() -> None:
-    """The channel is ours alone: what we start does not get it."""
-    theirs, ours = socket.socketpair()
-    with theirs:
-        os.set_inheritable(ours.fileno(), True)
-        environ = left_behind(pid=os.getpid(), channel=ours.detach(), listeners="[...]")
-        found = inheritance(environ)
-        assert found is not None
-        with found.channel:
-            assert found.listeners == "[...]"
-            assert not found.channel.get_inheritable()
-            theirs.send(b"go\n")
-            assert found.channel.recv(9) == b"go\n"
-    assert environ == {"HOME": "/"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "nonsense",
-        "5",
-        "{}",
-        f'{{"pid": {os.getpid()}}}',
-        f'{{"pid": {os.getpid()}, "channel": -1}}',
-    ],
-)
-def test_what_cannot_be_understood_is_one_line(text: str) -> None:
-    """Who leaves such things is no master of this version, and nothing can be taken over."""
-    with pytest.raises(BootError, match=f"{VARIABLE}: not what a master leaves"):
-        inheritance({VARIABLE: text})
-
-
-# Starting one
-
-
-def test_the_command_line_is_the_present_one() -> None:
-    """With the interpreter by its whole path, whatever it was called by."""
-    assert command() == (sys.executable, *sys.orig_argv[1:])
-
-
 def test_process_1_cannot_be_upgraded() -> None:
     """When it leaves, everything in its container ends."""
     assert "process 1" in obstacle(1, young=False)
@@ -242,78 +153,6 @@ def test_a_new_master_is_not_upgraded_before_the_old_one_has_left() -> None:
     """There are never three masters."""
     assert "has not left yet" in obstacle(2, young=True)
     assert obstacle(2, young=False) == ""
-
-
-def test_variables_for_the_old_master_are_addressed_to_the_new_one() -> None:
-    """What a service manager has said to one process is meant for whoever follows it."""
-    environ = {"LISTEN_PID": "4711", "WATCHDOG_PID": "42", "LISTEN_FDS": "1"}
-    changed = Start((), "", environ).changed(4711, 7, "[]")
-    assert json.loads(changed.pop(VARIABLE)) == {
-        "pid": os.getpid(),
-        "channel": 7,
-        "listeners": "[]",
-    }
-    assert changed == {"LISTEN_PID": str(os.getpid())}
-
-
-@pytest.mark.parametrize(
-    ("start", "descriptor", "line"),
-    [
-        (Start(("/no/python",), "", {}), 0, "upgrade: /no/python: No such file or directory"),
-        (Start(("/", "-c"), "/no/where", {}), 0, "upgrade: /no/where: No such file or directory"),
-        (Start(("/bin/true",), "", {}), 9999, "upgrade: /bin/true: Bad file descriptor"),
-    ],
-)
-def test_a_command_that_cannot_be_run_is_one_line(
-    capfd: pytest.CaptureFixture[str], start: Start, descriptor: int, line: str
-) -> None:
-    """It names what is missing, and the child leaves with the exit code of a shell's."""
-    inheritable = os.get_inheritable(0)
-    assert start.run({}, [descriptor]) == 127
-    os.set_inheritable(0, inheritable)
-    assert capfd.readouterr().err == f"{line}\n"
-
-
-def test_a_successor_gets_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
-    """Directory, variables and descriptors; signals for masters are ignored until it has a say."""
-    body = """
-def is_open(number):
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
-ignored = [each.name for each in signal.Signals if signal.getsignal(each) is signal.SIG_IGN]
-facts = [os.getcwd(), left["pid"] == os.getpid(), left["listeners"], dict(os.environ), ignored]
-facts += [is_open(int(number)) for number in sys.argv[1:]]
-channel.sendall(json.dumps(facts).encode() + b"\\n")
-"""
-    kept, other = os.pipe()
-    try:
-        numbers = (str(kept), str(other))
-        environ = {"LC_CTYPE": "C.UTF-8", "WATCHDOG_PID": str(os.getpid())}
-        start = Start((*program(body), *numbers), str(tmp_path), environ)
-        successor = Successor(start, "[...]", [kept])
-        with successor.channel:
-            facts = json.loads(line(successor.channel))
-        assert ended(successor.pid) == "exit code 0"
-        assert not os.get_inheritable(kept)
-    finally:
-        os.close(kept)
-        os.close(other)
-    assert facts[:3] == [str(tmp_path), True, "[...]"]
-    assert facts[3] == environ | {"WATCHDOG_PID": str(successor.pid)}
-    assert {"SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"} < set(facts[4])
-    assert {"SIGTERM", "SIGQUIT", "SIGCHLD"}.isdisjoint(facts[4])
-    assert facts[5:] == [True, False]
-
-
-def test_a_successor_that_cannot_be_forked_leaves_nothing_open(tmp_path: Path) -> None:
-    """Neither end of its channel."""
-    before = os.listdir("/proc/self/fd")
-    with no_room(), pytest.raises(OSError, match="unavailable"):
-        Successor(Start(UNTIL_TOLD, str(tmp_path), {}), "[]", [])
-    assert os.listdir("/proc/self/fd") == before
 
 
 # The old master's end
@@ -513,6 +352,31 @@ def test_a_new_master_takes_over_from_a_dead_one(
     assert stage.manager.hears() == ["READY=1"]
 
 
+def test_a_master_that_dies_is_outlasted(
+    stage: Stage, old: tuple[socket.socket, socket.socket]
+) -> None:
+    """Its channel is closed before its lock on the pid file is gone."""
+    theirs, ours = old
+    hold = """
+import fcntl
+file = open({path!r}, "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+channel.sendall(b"locked\\n")
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+signal.pause()
+"""
+    dying = Successor(
+        Start(program(hold.format(path=str(stage.path))), str(stage.folder), {}), "[]", []
+    )
+    with dying.channel:
+        assert line(dying.channel) == "locked\n"
+        stage.upgrade(predecessor=ours, process=dying.pid)
+        theirs.close()
+        stage.turn()
+    assert stage.path.read_text() == f"{os.getpid()}\n"
+    assert ended(dying.pid) == "signal SIGALRM"
+
+
 def test_a_pid_file_that_the_old_one_keeps_is_had_after_its_end(
     stage: Stage, old: tuple[socket.socket, socket.socket], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -544,7 +408,7 @@ def test_a_new_master_gives_the_office_back(
         theirs.send(word)
         stage.turn()
     assert not stage.office.held
-    assert stage.manager.hears() == ["READY=1", f"MAINPID={os.getppid()}"]
+    assert stage.manager.hears() == ["READY=1", f"MAINPID={NOBODY}"]
     assert theirs.recv(9) == b""
     assert not stage.selector.get_map()
 

@@ -7,14 +7,16 @@ import socket
 import ssl
 import sys
 import threading
-from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
 from daphne_supervisor.config import App, Config
+from daphne_supervisor.endpoints import Endpoint, TlsFiles
 from daphne_supervisor.errors import BootError
+from daphne_supervisor.listeners import Listener
 from daphne_supervisor.worker import main
 from daphne_supervisor.worker.seed import Seed
 
@@ -84,18 +86,21 @@ def test_without_preload_workers_import_it_themselves(seed: Seed) -> None:
 
 
 def test_there_is_a_context_for_each_listener_that_speaks_tls(tmp_path: Path) -> None:
-    """Made once, so that all workers resume each other's sessions; a bad file is told at once."""
-    trustme = pytest.importorskip("trustme")
-    certificate = trustme.CA().issue_cert("localhost")
-    file = tmp_path / "all.pem"
-    certificate.private_key_and_cert_chain_pem.write_to_path(str(file))
-    from daphne_supervisor.endpoints import TlsFiles  # noqa: PLC0415 - for this one
-
-    plain: Any = SimpleNamespace(tls=None)
-    config = Config(application="shop:application")
-    del TlsFiles
-    assert Seed(config, (plain, plain))._contexts == (None, None)
-    assert ssl.SSLContext
+    """Made once, so that all workers resume each other's sessions."""
+    issued = trustme.CA().issue_cert("localhost")
+    file = str(tmp_path / "all.pem")
+    issued.private_key_and_cert_chain_pem.write_to_path(file)
+    with socket.socket() as unbound:
+        listeners = tuple(
+            Listener(unbound, Endpoint(kind="tcp", text="", origin="-e", tls=tls), "somewhere")
+            for tls in (None, TlsFiles(file, file))
+        )
+        plain, encrypted = Seed(Config(application="shop:application"), listeners)._contexts
+        assert plain is None
+        assert isinstance(encrypted, ssl.SSLContext)
+        (tmp_path / "all.pem").write_text("nothing of the kind")
+        with pytest.raises(BootError, match="privateKey"):
+            Seed(Config(application="shop:application"), listeners)
 
 
 def test_an_application_that_is_harmless_is_not_warned_of(
@@ -135,7 +140,8 @@ def test_a_reactor_is_named(seed: Seed, tmp_path: Path, caplog: pytest.LogCaptur
     """Ours cannot be installed beside it, and its descriptors would be shared."""
     release(
         tmp_path,
-        "import sys\nclass FastReactor: pass\nsys.modules['twisted.internet.reactor'] = FastReactor()\n",
+        "import sys\nclass FastReactor: pass\n"
+        "sys.modules['twisted.internet.reactor'] = FastReactor()\n",
     )
     seed.preload()
     assert warnings(caplog) == [
@@ -247,21 +253,18 @@ def test_django_without_settings_is_left_alone(
 
 def test_the_real_django_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The names that we use are the names that it has."""
-    pytest.importorskip("django")
     code = f"""
-import sys
+import warnings
 from django.conf import settings
 settings.configure(DATABASES={{
     "default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(tmp_path / "db")!r}}}
 }})
 from django.db import connections
-with connections["default"].cursor() as cursor:
+with warnings.catch_warnings(action="ignore"), connections["default"].cursor() as cursor:
     cursor.execute("select 1")
 """
     release(tmp_path, code)
     config = Config(application="shop:application", app=App(app_dir=str(tmp_path)))
-    before = {name for name in sys.modules if name.partition(".")[0] == "django"}
-    Seed(replace(config), ()).preload()
+    Seed(config, ()).preload()
     assert ["'default'" in text for text in warnings(caplog)] == [True]
     assert sys.modules["shop"].connections["default"].connection is None
-    assert before == set()
