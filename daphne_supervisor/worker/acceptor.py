@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from daphne_supervisor.worker.connection import Connection
-from daphne_supervisor.worker.fairness import STEP_BACK, Turns
+from daphne_supervisor.worker.fairness import Turns
 
 if TYPE_CHECKING:
     import asyncio
@@ -78,14 +78,14 @@ class Acceptor:
             self.accept()
         else:
             self._reactor.loop.remove_reader(self._socket)
-            self._reactor.loop.call_later(STEP_BACK, self._look_again)
+            self._reactor.loop.call_later(self._turns.patience, self._look_again)
 
     def _look_again(self) -> None:
         """See what has become of a connection that was left to the siblings."""
         if not self._open:
             return
         if self._reactor.readable(self._socket) and not self._turns.ours(again=True):
-            self._reactor.loop.call_later(STEP_BACK, self._look_again)
+            self._reactor.loop.call_later(self._turns.patience, self._look_again)
         else:
             self._watch()
 

@@ -6,6 +6,8 @@ back for a moment; those who have less take the connection meanwhile. That costs
 while they do. A connection that still waits afterwards, while not one of them has moved, means that
 they hang, or compute: then this worker may be ahead of the mean by twice as much, and twice as much
 again, until it takes what waits. It falls back to its share as soon as one of them is seen to move.
+The more it would get ahead, the longer it steps back: on a machine with more to do than processors
+a sibling that lives may not move for many milliseconds.
 
 Pure: what happens when is up to the acceptor.
 """
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
 
     from daphne_supervisor.scoreboard import Scoreboard
 
-__all__ = ["STEP_BACK", "Share", "Turns"]
+__all__ = ["LONGEST_STEP_BACK", "STEP_BACK", "Share", "Turns"]
 
 #: Seconds to step back: the siblings are woken at the same time as we are, and need a fraction of
-#: it; a client does not notice it.
-STEP_BACK = 0.002
+#: it; a client does not notice it. For each connection that we may be ahead, so many; but never
+#: longer than a busy scheduler needs to let everybody run once.
+STEP_BACK, LONGEST_STEP_BACK = 0.002, 0.016
 #: Connections above the mean that nobody minds: without it the worker that has one more than the
 #: others would already step back.
 _LEAD = 1
@@ -125,6 +128,11 @@ class Turns:
             self._lead *= 2
         self._counts, self._limit = counts, limit
         return ours <= average + self._lead
+
+    @property
+    def patience(self) -> float:
+        """Return for how many seconds to step back."""
+        return min(self._lead * STEP_BACK, LONGEST_STEP_BACK)
 
     def _others_move(self, counts: tuple[int, ...]) -> bool:
         """Say whether anybody who was to take what waited shows a sign of life."""

@@ -117,16 +117,14 @@ def test_new_workers_get_their_share_while_old_ones_leave(stack: ExitStack) -> N
         old.come(20)
         server.reload()
         crowd = Crowd(server.port, stack)
-        crowd.come(40)
-        shares = {
-            worker: share for worker, share in crowd.shares.items() if worker not in old.shares
-        }
+        crowd.come(200)
+        shares = [share for worker, share in crowd.shares.items() if worker not in old.shares]
         assert len(shares) == 2
-        assert max(shares.values()) - min(shares.values()) <= 3, shares
+        assert max(shares) <= LARGEST * sum(shares) / 2, crowd.shares
 
 
-def test_a_worker_that_was_killed_is_no_measure(stack: ExitStack) -> None:
-    """Its connections are gone with it, and its successor begins with none."""
+def test_the_successor_of_a_killed_worker_gets_its_share(stack: ExitStack) -> None:
+    """The connections of the dead one are gone with it; the new one begins with none."""
     with Daphne(f"{APPS}:hello", "--workers", "2") as server:
         crowd = Crowd(server.port, stack)
         crowd.come(20)
@@ -135,8 +133,8 @@ def test_a_worker_that_was_killed_is_no_measure(stack: ExitStack) -> None:
         server.wait_status("1/2 workers ready")
         server.wait_status("2/2 workers ready")
         del crowd.shares[killed]
-        crowd.come(10)
-        assert max(crowd.shares.values()) <= 12, crowd.shares
+        crowd.come(200)
+        assert max(crowd.shares.values()) <= LARGEST * crowd.shares.total() / 2, crowd.shares
 
 
 # -- limits --

@@ -39,7 +39,9 @@ def test_synchronous_code_has_never_more_than_its_threads() -> None:
         used = {one for one, _ in first}
         assert len(used) == THREADS
         assert {one for one, _ in second} == used
-        assert {thread.id for thread in worker.threads()} == used | {worker.pid}
+        threads = {thread.id for thread in worker.threads()}
+        assert threads > used | {worker.pid}
+        assert len(threads) == THREADS + 2  # the main one, and the one that speaks in a hang
         assert taken >= CLIENTS * 2 * WORK / THREADS
 
 

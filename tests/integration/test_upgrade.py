@@ -429,7 +429,7 @@ def test_process_1_is_not_upgraded(tmp_path: Path) -> None:
     unshare = tool("unshare", "util-linux")
     python = tmp_path / "python"
     python.write_text(
-        f'#!/bin/sh\nexec {unshare} --pid --fork --kill-child {sys.executable} "$@"\n'
+        f'#!/bin/sh\nexec {unshare} --pid --mount-proc --fork --kill-child {sys.executable} "$@"\n'
     )
     python.chmod(0o755)
     if os.geteuid() != 0:

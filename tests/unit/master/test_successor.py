@@ -157,3 +157,16 @@ def test_a_successor_that_cannot_be_forked_leaves_nothing_open(tmp_path: Path) -
     with no_room(), pytest.raises(OSError, match="unavailable"):
         Successor(Start(UNTIL_TOLD, str(tmp_path), {}), "[]", [])
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(("serves", "expected"), [(False, "SIGTERM"), (True, "SIGINT")])
+def test_a_successor_is_dismissed(tmp_path: Path, serves: bool, expected: str) -> None:  # noqa: FBT001 - a row of a table
+    """With the signal that stops without delay once others serve in its place."""
+    successor = Successor(Start(UNTIL_TOLD, str(tmp_path), {}), "[]", [])
+    with successor.channel:
+        assert line(successor.channel) == "ready\n"
+        successor.serves = serves
+        successor.dismiss()
+        assert line(successor.channel) == f"{expected}\n"
+        assert ended(successor.pid) == "exit code 0"
+        successor.say(b"go\n")  # nobody hears it any more

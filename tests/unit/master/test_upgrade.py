@@ -17,7 +17,6 @@ import setproctitle
 from daphne_supervisor import listeners as listening
 from daphne_supervisor.config import Bind
 from daphne_supervisor.endpoints import parse
-from daphne_supervisor.errors import BootError
 from daphne_supervisor.master.announce import Notifier
 from daphne_supervisor.master.model import (
     Announce,

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from daphne_supervisor.scoreboard import IDLE, Scoreboard, mean
-from daphne_supervisor.worker.fairness import Share, Turns
+from daphne_supervisor.worker.fairness import LONGEST_STEP_BACK, STEP_BACK, Share, Turns
 
 
 class Pool:
@@ -162,6 +162,21 @@ def test_we_get_ahead_by_small_steps() -> None:
     assert ahead == sorted(ahead)
     assert ahead[0] <= 2
     assert all(after <= 2 * before + 2 for before, after in pairwise(ahead))
+
+
+def test_the_further_ahead_the_longer_we_step_back() -> None:
+    """A sibling that lives has time to run; one that moves is given no more than it needs."""
+    pool = Pool(1000, 0, 0)
+    assert not pool.turns.ours()
+    waited = [pool.turns.patience]
+    while not pool.insists():
+        waited.append(pool.turns.patience)
+    assert waited[:3] == [STEP_BACK, 2 * STEP_BACK, 4 * STEP_BACK]
+    assert waited[3:] == [LONGEST_STEP_BACK] * (len(waited) - 3)
+    assert sum(waited) < 0.2
+    pool.board.post(2, 1)
+    assert not pool.turns.ours()
+    assert pool.turns.patience == STEP_BACK
 
 
 def test_one_that_hangs_costs_its_siblings_no_second_wait() -> None:
