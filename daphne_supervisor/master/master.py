@@ -297,6 +297,7 @@ class Master:
 
     def _close_listeners(self, action: CloseListeners) -> None:
         _log.info("listeners closed: %s", action.why)
+        self._heritage.scoreboard.close()
         self._office.close_listeners()
         self._hands.keep(frozenset())  # zygotes have them open too
 

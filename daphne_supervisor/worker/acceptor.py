@@ -132,10 +132,10 @@ class Acceptor:
             connection.close()
             self._share.exit()
 
-    def close(self) -> None:
-        """Accept what already waits, then close this worker's copy of the listener.
+    def close(self, *, last_call: bool) -> None:
+        """Close this worker's copy of the listener; at `last_call` accept first who waits there.
 
-        Siblings go on accepting; but at the final stop nobody else would, and who waits in the
+        While the service goes on others accept. At its end nobody else would, and who waits in the
         queue of a socket that its last owner closes is reset. A worker that has never accepted
         leaves them to the others: its application may not have started. --max-connections does not
         hold here: nobody could be told when there is room.
@@ -144,6 +144,6 @@ class Acceptor:
             self._open = False
             self._share.leave()
             self._reactor.loop.remove_reader(self._socket)
-            while self.accept():
+            while last_call and self.accept():
                 pass
         self._socket.close()

@@ -2,7 +2,7 @@
 
 The phases of a drain, all of them within --graceful-timeout, and over as soon as nobody is left:
 
-1. What waits at the listeners is accepted, then they are closed.
+1. The listeners are closed. If that is the end of the service, who waits there is accepted first.
 2. HTTP: requests go on, every answer says `Connection: close`, and an idle connection may send one
    more for a moment.
 3. WebSockets are closed with 1012, not all at once, since all of them will come back; with
@@ -81,13 +81,13 @@ class Departure:
         self._limits = service.config.drain
         self._begun = math.inf
 
-    def begin(self) -> None:
-        """Accept no more, and tell everybody on HTTP."""
+    def begin(self, *, last_call: bool) -> None:
+        """Accept no more, after those who wait at the `last_call`, and tell everybody on HTTP."""
         self._begun = self._service.now()
         self._service.draining = self._service.lingering = True
         waited = self._opening
         for acceptor in self._acceptors:
-            acceptor.close()
+            acceptor.close(last_call=last_call)
         waited = self._opening - waited
         if waited:
             logger.info(

@@ -255,7 +255,7 @@ class Worker:
             data = b""
         if not data:
             self._loop.remove_reader(self._channel)
-            self.drain("the master is gone")
+            self.drain("the master is gone", last_call=True)
         self._unheard += data
         if LINGER in self._unheard:
             self._unheard = b""
@@ -278,15 +278,19 @@ class Worker:
 
     # -- the end --
 
-    def drain(self, why: str) -> None:
-        """Accept no more, finish what was begun, then leave."""
+    def drain(self, why: str, *, last_call: bool = False) -> None:
+        """Accept no more, finish what was begun, then leave.
+
+        At the `last_call` nobody comes after us. If it is the master who says so, it is written on
+        the scoreboard.
+        """
         if self._leaving:
             return
         self._leaving = True
         _report(self._channel, Draining(why))
         _show(self._assignment, "draining")
         departure = Departure(self._assignment.slot, self.service, self._acceptors)
-        departure.begin()
+        departure.begin(last_call=last_call or self._assignment.scoreboard.closed)
         self._departure = self._loop.create_task(self._depart(departure))
 
     async def _depart(self, departure: Departure) -> None:

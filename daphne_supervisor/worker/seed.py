@@ -23,7 +23,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from daphne_supervisor.worker import application, main
+from daphne_supervisor.worker import application, main, preload_django
 from daphne_supervisor.worker.tls import context_for
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Seed:
         before = _sockets()
         application.put_first_on_path(os.path.abspath(self._config.app.app_dir))
         self._application = application.load(self._config.application)
+        preload_django.load()
         _close_django_connections()
         for hazard in [*_hazards(), *_connections(_sockets() - before)]:
             logger.warning("--preload: the application %s, and is forked with it", hazard)

@@ -40,7 +40,7 @@ MEBIBYTE = 1024 * 1024
 SERVICE_RESTART = 1012
 
 _READY = re.compile(r"(\d+)/(\d+) workers ready")
-_RELEASE = "# version {}\nfrom tests.support.present import application\n"
+_RELEASE = "# version {}\nfrom tests.support.present_app import application\n"
 _OPTIONS = [
     *("--workers", str(WORKERS), "--access-log", os.devnull),
     *("--worker-timeout", "4", "--ready-timeout", "5", "--ws-drain-time", "1"),
@@ -300,9 +300,13 @@ def test_chaos_costs_only_those_whose_worker_was_killed(server: Daphne, project:
     _assert_same(first, _wait_for(server, first), 4 * MEBIBYTE)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_hundred_reloads_leak_nothing() -> None:
-    """After 100 HUPs in a row everybody holds what was held after ten, and is as many."""
+    """After 100 HUPs in a row everybody holds what was held after ten, and is as many.
+
+    The memory allowed is for what Python keeps of freed objects until its next full collection:
+    some 3 KiB a reload.
+    """
     with Daphne(f"{APPS}:hello", "--workers", "2", "--access-log", os.devnull) as server:
         for number in range(1, 101):
             assert "reload done" in server.reload()

@@ -69,3 +69,17 @@ def test_every_process_sees_the_same_page() -> None:
             os._exit(0 if mean(board.counts()) in {40.0, 30.0} else 1)
         assert os.waitpid(pid, 0)[1] == 0
     assert board.counts() == (IDLE, 40, 20)
+
+
+def test_the_last_call_is_heard_by_all() -> None:
+    """The master says it once, and it is no worker's number."""
+    board = Scoreboard()
+    board.post(CAPACITY, 2)
+    assert not board.closed
+    child = os.fork()
+    if child == 0:
+        board.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert board.closed
+    assert board.counts()[-1] == 2

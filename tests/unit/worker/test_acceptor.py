@@ -180,7 +180,7 @@ async def test_a_listener_that_was_closed_meanwhile_stays_closed() -> None:
     accepting, reactor = acceptor(queue)
     accepting.open()
     accepting.accept()
-    accepting.close()
+    accepting.close(last_call=True)
     reactor.later[0][1]()
     assert reactor.readers == {}
 
@@ -191,11 +191,23 @@ async def test_who_waits_at_the_end_is_still_served() -> None:
     queue = Queue(1, 2, 3)
     accepting, reactor = acceptor(queue)
     accepting.open()
-    accepting.close()
+    accepting.close(last_call=True)
     await turn()
     assert [entry[0].number for entry in reactor.served] == [1, 2, 3]
     assert queue.closed
     assert reactor.readers == {}
+
+
+@on_loop
+async def test_who_waits_is_left_to_the_siblings_while_the_service_goes_on() -> None:
+    """A WebSocket that a leaving worker took would be refused."""
+    queue = Queue(1, 2, 3)
+    accepting, reactor = acceptor(queue)
+    accepting.open()
+    accepting.close(last_call=False)
+    await turn()
+    assert reactor.served == []
+    assert (queue.waiting, queue.closed) == ([1, 2, 3], True)
 
 
 @on_loop
@@ -204,7 +216,7 @@ async def test_an_error_at_the_end_does_not_keep_the_worker() -> None:
     queue = Queue(OSError(errno.EMFILE, "no more"), 1)
     accepting, _ = acceptor(queue)
     accepting.open()
-    accepting.close()
+    accepting.close(last_call=True)
     assert queue.closed
 
 
@@ -213,7 +225,7 @@ async def test_a_worker_that_never_accepted_takes_nothing_with_it() -> None:
     """Its application may not have started: its siblings serve who waits."""
     queue = Queue(1)
     accepting, _ = acceptor(queue)
-    accepting.close()
+    accepting.close(last_call=True)
     assert (queue.waiting, queue.closed) == ([1], True)
 
 
@@ -267,7 +279,7 @@ async def test_the_siblings_see_what_is_taken() -> None:
     pool.reactor.handshake.set()
     await turn()
     assert pool.posted == 1
-    pool.acceptor.close()
+    pool.acceptor.close(last_call=True)
     assert pool.posted == IDLE
 
 
@@ -321,7 +333,7 @@ async def test_who_leaves_while_it_steps_back_does_not_look_again() -> None:
     """Its listener is closed; what waits was taken before that."""
     pool = Pool(0, 0, 0)
     pool.wake(3)
-    pool.acceptor.close()
+    pool.acceptor.close(last_call=True)
     assert pool.taken == 9
     pool.reactor.pass_time()
     assert not pool.watches
@@ -359,7 +371,7 @@ async def test_a_full_worker_that_leaves_takes_who_waits_all_the_same() -> None:
     """Nobody could be told when there is room."""
     pool = Pool(9, 9, max_connections=2)
     pool.wake(3)
-    pool.acceptor.close()
+    pool.acceptor.close(last_call=True)
     assert pool.taken == 9
     pool.service.share.exit()
     assert not pool.watches

@@ -31,9 +31,9 @@ class Door:
         self.opening = 0
         self.closed = False
 
-    def close(self) -> None:
-        """Accept who waits; their TLS handshakes are not over."""
-        self.opening += self.waiting
+    def close(self, *, last_call: bool) -> None:
+        """Accept who waits, at the last call; their TLS handshakes are not over."""
+        self.opening += self.waiting if last_call else 0
         self.closed = True
 
 
@@ -68,9 +68,9 @@ class Scene:
             line.take()
         return line
 
-    def leave(self) -> asyncio.Task[None]:
+    def leave(self, *, last_call: bool = True) -> asyncio.Task[None]:
         """Begin to leave."""
-        self.departure.begin()
+        self.departure.begin(last_call=last_call)
         return asyncio.ensure_future(self.departure.finish())
 
     async def over(self, line: Line) -> None:
@@ -160,6 +160,13 @@ async def test_who_waits_at_the_listeners_is_accepted(caplog: pytest.LogCaptureF
     assert said(caplog) == [
         "worker 3: listeners closed; connections that waited there and were accepted: 3"
     ]
+
+
+@on_loop
+async def test_who_waits_is_left_to_the_siblings(caplog: pytest.LogCaptureFixture) -> None:
+    """While the service goes on there is somebody else to take them."""
+    await Scene(Door(2)).leave(last_call=False)
+    assert said(caplog) == []
 
 
 @on_loop
