@@ -148,8 +148,8 @@ class Zygote:
         privileges.drop(heritage.privileges)
         if heritage.config.app.preload:
             self._seed.preload()
-        # Not collected before: garbage that is freed leaves holes in all pages, and what workers put
-        # there makes the pages their own. That would be 1 MB more for each, 1.7 with a Django project.
+        # Not collected before: garbage that is freed leaves holes in all pages, and what a worker
+        # puts there makes the page its own: 1 MB more for each, 1.7 MB with a Django project.
         gc.freeze()
 
     def _tell(self, report: ZygoteReport) -> None:

@@ -7,6 +7,7 @@ descriptors, with a bound.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import select
@@ -20,7 +21,11 @@ from daphne_supervisor.config import Config
 from daphne_supervisor.errors import ExitCode
 from daphne_supervisor.hooks import Hooks
 from daphne_supervisor.master.model import Exited, Spawned
-from daphne_supervisor.master.processes import Processes, describe
+from daphne_supervisor.master.processes import (
+    _PR_SET_CHILD_SUBREAPER,
+    Processes,
+    describe,
+)
 from daphne_supervisor.master.signals import Mailbox
 from daphne_supervisor.master.zygote import Heritage
 from daphne_supervisor.privileges import Privileges
@@ -43,14 +48,22 @@ __all__ = [
     "ended",
     "has_ended",
     "heritage",
+    "leave_orphans_alone",
     "line",
-    "no_room",
 ]
 
 PATIENCE = 20.0
 """Seconds that anything may take. Far more than any of it needs."""
 
 CONFIG = Config(application="shop.asgi:application")
+
+
+def leave_orphans_alone() -> None:
+    """Give orphans to process 1 again, as it was before this process had `Processes`.
+
+    Tests that follow would else be left with zombies of masters that they have killed.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def _until_terminated(assignment: Assignment) -> int:
@@ -178,6 +191,7 @@ class Ward:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG) != (0, 0):
                 pass
+        leave_orphans_alone()
 
     def spawn(self, slot: int, generation: int = 1) -> socket.socket:
         """Have a worker born, and return our end of its channel, once it says something."""
