@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     import socket
     import ssl
 
+    from daphne_supervisor.config import Log
     from daphne_supervisor.messages import Assignment, Report
     from daphne_supervisor.worker.reactor import LoopReactor
 
@@ -92,7 +93,7 @@ def run(
         signal.signal(number, signal.SIG_IGN)
     witness.hold_back()
     faulthandler.enable(all_threads=True)  # SIGABRT, the master's way to ask what hangs
-    _listen_to_twisted(assignment.config.log.verbosity)
+    _listen_to_twisted(assignment.config.log)
     random.seed()
     _show(assignment, "booting")
     try:
@@ -106,11 +107,14 @@ def run(
         return ExitCode.BOOT_FAILED
 
 
-def _listen_to_twisted(verbosity: int) -> None:
-    """Let what Twisted logs go where everything else goes; its errors always."""
-    logging.getLogger("twisted").setLevel(
-        logging.DEBUG if verbosity >= _TWISTED_LOG else logging.WARNING
-    )
+def _listen_to_twisted(log_options: Log) -> None:
+    """Let what Twisted logs go where everything else goes; its errors always.
+
+    With --log-config its level is the user's to choose.
+    """
+    if log_options.log_config is None:
+        quiet = log_options.verbosity < _TWISTED_LOG
+        logging.getLogger("twisted").setLevel(logging.WARNING if quiet else logging.DEBUG)
     log.PythonLoggingObserver().start()
 
 

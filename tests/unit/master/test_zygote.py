@@ -10,6 +10,7 @@ import resource
 import selectors
 import signal
 import socket
+import weakref
 from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
@@ -321,6 +322,24 @@ def test_the_collector_leaves_alone_what_is_shared() -> None:
         mother.heard()
         _, channel = mother.bear(1)
         assert line(channel) == "True\n"
+        assert line(channel) == "True\n"
+
+
+def test_what_is_thrown_away_while_growing_leaves_no_holes() -> None:
+    """Workers would fill them, each in a copy of the page around it."""
+    thrown_away: list[weakref.ref[object]] = []
+
+    def preload() -> None:
+        one, other = ModuleType("one"), ModuleType("other")
+        vars(one)["other"], vars(other)["one"] = other, one
+        thrown_away.append(weakref.ref(one))
+
+    facts = telling(lambda _: gc.collect(), lambda _: thrown_away[0]() is not None)
+    config = Config(application="shop.asgi:application", app=App(preload=True))
+    with Mother(1, heritage(replace(facts, import_application=preload), config=config)) as mother:
+        mother.heard()
+        _, channel = mother.bear(1)
+        line(channel)  # a worker that looks for garbage does not find it either
         assert line(channel) == "True\n"
 
 

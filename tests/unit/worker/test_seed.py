@@ -251,6 +251,28 @@ def test_django_without_settings_is_left_alone(
     assert warnings(caplog) == []
 
 
+def test_what_views_do_at_import_is_seen_too(seed: Seed, caplog: pytest.LogCaptureFixture) -> None:
+    """They are imported before the application is looked at, and before connections are closed."""
+    used = Connection("default", None)
+    django(Connections(used))
+
+    def get_resolver() -> SimpleNamespace:
+        used.connection = object()
+        return SimpleNamespace(url_patterns=[])
+
+    vars(sys.modules["django.conf"].settings).update(ROOT_URLCONF="shop.urls", DATABASES={})
+    for name, attributes in {
+        "django.apps": {"apps": SimpleNamespace(ready=True)},
+        "django.urls": {"get_resolver": get_resolver},
+        "django.template": {"engines": SimpleNamespace(all=list)},
+    }.items():
+        sys.modules[name] = ModuleType(name)
+        vars(sys.modules[name]).update(attributes)
+    seed.preload()
+    assert ["'default'" in text for text in warnings(caplog)] == [True]
+    assert used.connection is None
+
+
 def test_the_real_django_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The names that we use are the names that it has."""
     code = f"""
