@@ -18,7 +18,7 @@ from daphne_supervisor.errors import BootError, UsageError
 from daphne_supervisor.logs import AccessLog, _printable, access_log_path, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 NOON = time.mktime((2024, 5, 6, 12, 0, 0, 0, 0, -1))

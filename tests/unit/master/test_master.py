@@ -21,7 +21,6 @@ from daphne_supervisor.endpoints import Endpoint
 from daphne_supervisor.errors import BootError, UsageError
 from daphne_supervisor.hooks import Hooks
 from daphne_supervisor.listeners import Listener
-from daphne_supervisor.logs import AccessLog
 from daphne_supervisor.master.master import Master
 from daphne_supervisor.master.pid_file import PidFile
 from daphne_supervisor.master.zygote import Heritage
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from daphne_supervisor.logs import AccessLog
     from daphne_supervisor.master.zygote import Seed
 
 
@@ -415,7 +415,7 @@ def test_a_reload_reads_the_configuration_first(stage: Stage) -> None:
     """What it gives is what the next generation is born with, and the hook hears of it."""
     names: list[str] = []
     module = ModuleType("hooks")
-    module.on_reload = lambda application: names.append(application)  # type: ignore[attr-defined]
+    module.on_reload = names.append  # type: ignore[attr-defined]
     stage.heritage = replace(stage.heritage, hooks=Hooks(module))
     stage.run(
         stage.says(1, Ready()),
