@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_STANDARD_INPUT = 0
 _STANDARD_OUTPUT = 1
 _STANDARD_ERROR = 2
 _log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def main(
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     environ = os.environ if environ is None else environ
+    _open_standard_descriptors()
     try:
         return _obey(arguments, environ, supervise)
     except SupervisorError as error:
@@ -92,6 +94,14 @@ def main(
         found = f"this is a bug in {command_line.PROGRAM}\n{traceback.format_exc()}"
         _show(f"{command_line.PROGRAM}: {found}", _STANDARD_ERROR)
         return ExitCode.CRASHED
+
+
+def _open_standard_descriptors() -> None:
+    """Open those that were closed: else the next file or socket would be taken for them."""
+    descriptor = _STANDARD_INPUT
+    while descriptor <= _STANDARD_ERROR:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
 
 
 def _show(text: str, descriptor: int) -> None:

@@ -86,6 +86,19 @@ class Office:
         self._pid_file.set_aside()
         self._notifier.main_pid(pid)
 
+    def confirm(self) -> None:
+        """Be looked at anew by the service manager, once the old master has ended.
+
+        systemd decides when it is told of a main process whether that is its own child, and at a
+        stop it waits for a child only: others are killed at once (KillMode=mixed). With the old
+        master's end we become its child. But it does not look at a process that it has been told of
+        already; so we name another one of the service in between.
+        """
+        child = _some_child()
+        if self.held and child:
+            self._notifier.main_pid(child)
+            self._notifier.main_pid(os.getpid())
+
     def take_back(self) -> None:
         """Be the main process again."""
         self._call("master")
@@ -116,3 +129,12 @@ class Office:
 
     def _call(self, role: str) -> None:
         set_title(role, self._application)
+
+
+def _some_child() -> int:
+    """Return the process id of a child of ours, 0 if there is none or the kernel does not tell."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return int(file.read().split()[0])
+    except (IndexError, OSError):
+        return 0

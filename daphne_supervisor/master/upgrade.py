@@ -97,6 +97,7 @@ class Upgrade:
         self._predecessor = predecessor
         self._successor: Successor | None = None
         self._unheard = False
+        self._end = -1  # a descriptor that is readable when the predecessor has ended
         self._office = office
         self._listeners = listeners
         self._start = start
@@ -151,6 +152,7 @@ class Upgrade:
             self._successor.channel.close()
         if self._predecessor is not None:
             self._predecessor.channel.close()
+        self._close_end()
 
     def _launch(self, why: str) -> list[Event]:
         if reason := obstacle(os.getpid(), young=self._predecessor is not None):
@@ -200,8 +202,30 @@ class Upgrade:
             if Word.BACK in data or not data:
                 self._hang_up(predecessor.channel)
                 self._predecessor = None
+                if not data:
+                    self._await_end(predecessor.process)
                 break
         return []
+
+    def _await_end(self, process: int) -> None:
+        """Have the service manager look again when the predecessor has ended, and not before."""
+        try:
+            self._end = os.pidfd_open(process)
+        except OSError:  # it is gone, or the kernel is too old to tell
+            self._office.confirm()
+        else:
+            self._selector.register(self._end, selectors.EVENT_READ, self._outlive)
+
+    def _outlive(self) -> list[Event]:
+        self._selector.unregister(self._end)
+        self._close_end()
+        self._office.confirm()
+        return []
+
+    def _close_end(self) -> None:
+        if self._end >= 0:
+            os.close(self._end)
+            self._end = -1
 
     def _succeed(self) -> None:
         """Take office; also when the predecessor has died before it could say so.

@@ -117,7 +117,7 @@ class Zygote:
 
     def live(self) -> int:
         """Live until the master closes the channel; return the exit code."""
-        faulthandler.enable(all_threads=True)  # SIGABRT, the master's way to ask what hangs
+        faulthandler.enable(2, all_threads=True)  # SIGABRT, the master's way to ask what hangs
         set_title(f"zygote gen {self._generation}", self._heritage.config.application)
         access_log = self._heritage.access_log
         if access_log is not None:

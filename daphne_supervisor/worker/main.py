@@ -92,7 +92,7 @@ def run(
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     witness.hold_back()
-    faulthandler.enable(all_threads=True)  # SIGABRT, the master's way to ask what hangs
+    faulthandler.enable(2, all_threads=True)  # SIGABRT, the master's way to ask what hangs
     _listen_to_twisted(assignment.config.log)
     random.seed()
     _show(assignment, "booting")

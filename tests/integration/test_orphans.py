@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def _kill_master(server: Daphne) -> list[psutil.Process]:
-    """Kill the master; return the workers that it leaves behind."""
-    workers = server.workers()
+    """Kill the master; return the workers and the zygote that it leaves behind."""
+    workers = [*server.workers(), *server.zygotes()]
     server.process.kill()
     server.process.wait()
     return workers

@@ -25,6 +25,7 @@ def test_ttin_and_ttou_change_the_number_of_workers() -> None:
         server.wait_status("1/1 workers ready")
         server.settle(1)
         server.signal(signal.SIGTTOU)
+        server.reload()  # two signals that wait are delivered in the order of their numbers
         server.signal(signal.SIGTTIN)
         server.wait_status("2/2 workers ready")
     assert server.final_log.count("the target is 1") == 3  # the start and two TTOU

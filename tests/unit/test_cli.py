@@ -220,6 +220,7 @@ def test_a_closed_standard_output_is_no_failure() -> None:
     os.close(1)
     try:
         assert main(["-h"], {}, Supervision()) == 0
+        assert os.readlink("/proc/self/fd/1") == "/dev/null"  # and nothing else ever gets there
     finally:
         os.dup2(kept, 1)
         os.close(kept)

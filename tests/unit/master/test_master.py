@@ -415,7 +415,11 @@ def test_a_reload_reads_the_configuration_first(stage: Stage) -> None:
     """What it gives is what the next generation is born with, and the hook hears of it."""
     names: list[str] = []
     module = ModuleType("hooks")
-    module.on_reload = names.append  # type: ignore[attr-defined]
+
+    def on_reload(application: str) -> None:
+        names.append(application)
+
+    module.on_reload = on_reload  # type: ignore[attr-defined]
     stage.heritage = replace(stage.heritage, hooks=Hooks(module))
     stage.run(
         stage.says(1, Ready()),

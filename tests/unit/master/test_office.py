@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -191,6 +192,20 @@ def test_who_resigns_says_who_is_next(manager: Manager) -> None:
     assert manager.hears() == ["MAINPID=42"]
     assert not office.held
     assert role() == "daphne-supervisor: master (new)"
+
+
+def test_the_manager_is_made_to_look_again(manager: Manager) -> None:
+    """It does not look twice at a process that it knows, so another one is named in between."""
+    office = manager.office()
+    with subprocess.Popen(["sleep", "60"]) as child:
+        office.confirm()
+        assert manager.hears() == []  # it is somebody else's office
+        office.hold()
+        office.confirm()
+        child.kill()
+    assert manager.hears() == [f"MAINPID={child.pid}", f"MAINPID={os.getpid()}"]
+    office.confirm()
+    assert manager.hears() == []  # without a child there is nobody to name
 
 
 def test_who_leaves_closes_the_listeners_and_tidies_up(manager: Manager, tmp_path: Path) -> None:

@@ -412,6 +412,41 @@ def test_a_new_master_gives_the_office_back(
     assert not stage.selector.get_map()
 
 
+def test_the_manager_looks_again_when_the_old_master_has_ended(
+    stage: Stage, old: tuple[socket.socket, socket.socket]
+) -> None:
+    """Not when its channel ends: it is our parent until it is gone, and systemd wants its own."""
+    theirs, ours = old
+    waiting = program("channel.recv(9)")
+    lingering = Successor(Start(waiting, str(stage.folder), {}), "[]", [])
+    stage.upgrade(predecessor=ours, process=lingering.pid)
+    theirs.send(Word.GO)
+    stage.turn()
+    theirs.close()
+    stage.turn()
+    assert stage.manager.hears() == ["READY=1"]
+    lingering.channel.close()
+    stage.turn()
+    ended(lingering.pid)
+    assert stage.manager.hears()[1:] == [f"MAINPID={os.getpid()}"]
+    assert not stage.selector.get_map()
+
+
+def test_a_forked_child_does_not_wait_for_the_old_master(
+    stage: Stage, old: tuple[socket.socket, socket.socket]
+) -> None:
+    """It closes what would tell of its end."""
+    theirs, ours = old
+    upgrade = stage.upgrade(predecessor=ours, process=os.getppid())
+    theirs.close()
+    stage.turn()
+    (key,) = stage.selector.get_map().values()
+    upgrade.abandon()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(key.fd)
+    stage.selector.unregister(key.fd)
+
+
 def test_a_forked_child_leaves_the_channels_alone(
     stage: Stage, old: tuple[socket.socket, socket.socket]
 ) -> None:

@@ -343,13 +343,18 @@ def test_what_is_thrown_away_while_growing_leaves_no_holes() -> None:
         assert line(channel) == "True\n"
 
 
+def _title(pid: int) -> str:
+    """Return what `ps` shows; where it ends without a null byte, psutil splits it at blanks."""
+    return " ".join(psutil.Process(pid).cmdline())
+
+
 def test_processes_are_called_by_what_they_are() -> None:
     """`ps` tells a zygote from a worker, from the moment at which the master knows the worker."""
     with Mother(4, heritage(FakeSeed())) as mother:
         mother.heard()
-        assert psutil.Process(mother.pid).cmdline()[0].startswith("daphne-supervisor: zygote gen 4")
+        assert _title(mother.pid).startswith("daphne-supervisor: zygote gen 4")
         worker, _ = mother.bear(2)
-        assert psutil.Process(worker).cmdline()[0].startswith("daphne-supervisor: worker 2 gen 4")
+        assert _title(worker).startswith("daphne-supervisor: worker 2 gen 4")
 
 
 # What is inherited
