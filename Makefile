@@ -25,7 +25,7 @@ demo: $(VENV)/.demo ## serve examples/live with two workers, on port 8000 or POR
 test: ## everything CI checks: linters, types, tests
 	@.ci/packages
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## style and types only
 	$(BIN)/ruff check

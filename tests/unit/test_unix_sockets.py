@@ -9,6 +9,7 @@ import grp
 import os
 import socket
 import stat
+import tempfile
 import threading
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,8 @@ def as_nobody(tmp_path: Path) -> Iterator[None]:
         return
     groups = os.getgroups()
     os.chown(tmp_path, 65534, 65534)
-    for parent in tmp_path.parents[:2]:
+    own = [each for each in tmp_path.parents if each.is_relative_to(tempfile.gettempdir())][:-1]
+    for parent in own:
         parent.chmod(0o711)
     os.setgroups([])
     os.setegid(65534)

@@ -27,6 +27,7 @@ from daphne_supervisor.master.zygote import Heritage
 from daphne_supervisor.messages import LINGER, BootFailed, Draining, Heartbeat, Ready
 from daphne_supervisor.privileges import Privileges
 from daphne_supervisor.scoreboard import Scoreboard
+from tests.support.births import leave_orphans_alone
 from tests.support.fake_processes import Clock, FakeHands, FakeSelector
 
 if TYPE_CHECKING:
@@ -407,7 +408,10 @@ def test_real_hands_fork_real_workers(caplog: pytest.LogCaptureFixture) -> None:
         raise BootError(message)
 
     born = replace(heritage(Config(application="shop.asgi:application")), grow=grow)
-    assert Master(born, lambda _: born).run() == 3
+    try:
+        assert Master(born, lambda _: born).run() == 3
+    finally:
+        leave_orphans_alone()
     assert "as if it were broken" in caplog.text
 
 

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
     from daphne_supervisor.listeners import Listener
 
-NOBODY = 1 << 30
+PARENT = os.getppid()
+GONE = 1 << 30
 """No process has an id like this."""
 
 
@@ -86,7 +87,7 @@ class Stage:
         command: tuple[str, ...] = UNTIL_TOLD,
         *listeners: Listener,
         predecessor: socket.socket | None = None,
-        process: int = NOBODY,
+        process: int = PARENT,
     ) -> Upgrade:
         """Begin as a master whose successor is started by `command`."""
         left = None if predecessor is None else Inheritance(process, predecessor, "[]")
@@ -341,7 +342,7 @@ def test_a_new_master_takes_over_from_a_dead_one(
 ) -> None:
     """Whether it is ready or not: there is nobody else."""
     theirs, ours = old
-    upgrade = stage.upgrade(predecessor=ours)
+    upgrade = stage.upgrade(predecessor=ours, process=GONE)
     theirs.close()
     upgrade.ready()  # which nobody hears
     stage.turn()
@@ -407,7 +408,7 @@ def test_a_new_master_gives_the_office_back(
         theirs.send(word)
         stage.turn()
     assert not stage.office.held
-    assert stage.manager.hears() == ["READY=1", f"MAINPID={NOBODY}"]
+    assert stage.manager.hears() == ["READY=1", f"MAINPID={PARENT}"]
     assert theirs.recv(9) == b""
     assert not stage.selector.get_map()
 
