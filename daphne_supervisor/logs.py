@@ -98,7 +98,7 @@ class AccessLog:
         Raises `BootError` when the file cannot be opened for appending.
         """
         if path == STANDARD_OUTPUT:
-            return cls(_standard_output(), None)
+            return cls(_STANDARD_OUTPUT_DESCRIPTOR, None)
         # An absolute path survives an application that changes its directory.
         path = os.path.abspath(path)
         try:
@@ -158,16 +158,6 @@ def _open(path: str, owner: int | None) -> int:
         return os.open(path, flags, 0o666)
     os.fchown(descriptor, owner, -1)
     return descriptor
-
-
-def _standard_output() -> int:
-    # A process may be started without one. Its number would then be given to the next thing that
-    # is opened, a listener perhaps, and log lines would end up there.
-    try:
-        os.fstat(_STANDARD_OUTPUT_DESCRIPTOR)
-    except OSError:
-        return _NOWHERE
-    return _STANDARD_OUTPUT_DESCRIPTOR
 
 
 def _printable(text: str) -> str:

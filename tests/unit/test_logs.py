@@ -311,20 +311,6 @@ def test_a_dash_is_the_standard_output(capfd: pytest.CaptureFixture[str]) -> Non
     assert re.fullmatch(r'c - - \[.*\] "GET /" 200 1\n', capfd.readouterr().out)
 
 
-def test_a_process_without_standard_output_writes_nowhere(tmp_path: Path) -> None:
-    """What is opened next gets the free number, and no log line."""
-    kept = os.dup(1)
-    os.close(1)
-    try:
-        access_log = AccessLog.open("-")
-        with (tmp_path / "next").open("w") as following:
-            assert following.fileno() == 1
-            access_log.http(None, "GET", "/", 200, 1)
-        assert (tmp_path / "next").read_text() == ""
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-
 
 def test_a_reader_that_has_gone_costs_lines_only() -> None:
     """A broken pipe does not reach the request that is being logged."""

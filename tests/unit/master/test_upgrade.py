@@ -349,7 +349,7 @@ def test_a_new_master_takes_over_from_a_dead_one(
     assert stage.office.held
     assert not stage.selector.get_map()
     upgrade.ready()
-    assert stage.manager.hears() == ["READY=1"]
+    assert stage.manager.hears()[:1] == ["READY=1"]
 
 
 def test_a_master_that_dies_is_outlasted(
