@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-__all__ = ["application"]
+__all__ = ["application", "orphan"]
 
 
 def _status() -> dict[str, str]:
@@ -22,6 +22,15 @@ def _touch(path: str) -> dict[str, str]:
     return {}
 
 
+def _leave_orphan() -> None:
+    """Let a process lose its parent, and end with 3."""
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os._exit(3)
+        os._exit(4)
+    os.wait()
+
+
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Answer /status and /environ, and make the file that the query of /touch names."""
     if scope["type"] != "http":
@@ -35,3 +44,13 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     body = json.dumps(answers[scope["path"]]()).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
+
+
+async def orphan(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answer with the parent's process id, and leave an orphan behind that ends with 3."""
+    if scope["type"] != "http":
+        raise ValueError(scope["type"])
+    await receive()
+    _leave_orphan()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getppid()).encode()})

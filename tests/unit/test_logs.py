@@ -311,7 +311,6 @@ def test_a_dash_is_the_standard_output(capfd: pytest.CaptureFixture[str]) -> Non
     assert re.fullmatch(r'c - - \[.*\] "GET /" 200 1\n', capfd.readouterr().out)
 
 
-
 def test_a_reader_that_has_gone_costs_lines_only() -> None:
     """A broken pipe does not reach the request that is being logged."""
     reader, writer = os.pipe()
