@@ -89,7 +89,7 @@ def test_the_sdist_holds_what_a_packager_needs(distributions: Distributions) -> 
         "tests/conftest.py",
     }
     assert wanted <= names
-    litter = (".pyc", ".sqlite3", ".git/", ".venv/")
+    litter = (".pyc", ".sqlite3", ".sqlite3-wal", ".sqlite3-shm", ".git/", ".venv/")
     assert not {name for name in names if name.endswith(litter) or name.startswith(litter)}
 
 
