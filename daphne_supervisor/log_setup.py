@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["replace", "undo"]
+__all__ = ["replace"]
 
 _LISTED: Any = vars(logging)["_handlerList"]  # of weak references
 _NAMED: Any = vars(logging)["_handlers"]
@@ -85,11 +85,6 @@ def replace(set_up: Callable[[], object]) -> None:
     _close(old.handlers)  # which removes their names, so those of the new ones come afterwards
     made.put_back()
     _present = new
-
-
-def undo() -> None:
-    """Leave logging as it was before the first set-up."""
-    replace(lambda: None)
 
 
 def _fresh(set_up: Callable[[], object]) -> _Setup:

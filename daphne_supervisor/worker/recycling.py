@@ -163,5 +163,6 @@ class Recycler:
 
 def for_process(config: Config, process: psutil.Process) -> Recycler:
     """Return the recycler of the worker that `process` is."""
-    limits = draw(config.recycling, granted_memory(config.process.workers))
-    return Recycler(config.recycling, limits, functools.partial(memory_share, process))
+    recycling = config.recycling
+    memory = granted_memory(config.process.workers) if recycling.max_memory else 0
+    return Recycler(recycling, draw(recycling, memory), functools.partial(memory_share, process))

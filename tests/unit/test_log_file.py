@@ -60,7 +60,7 @@ format = INI %(name)s %(message)s
 def logging_as_before() -> Iterator[None]:
     """Leave logging as it was."""
     yield
-    log_setup.undo()
+    log_setup.replace(lambda: None)
 
 
 def written(path: Path, text: str) -> str:

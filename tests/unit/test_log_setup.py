@@ -46,9 +46,9 @@ class Stubborn(Handler):
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """Leave logging as it was."""
-    log_setup.undo()
+    log_setup.replace(lambda: None)
     yield
-    log_setup.undo()
+    log_setup.replace(lambda: None)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_it_can_all_be_undone(logger: logging.Logger) -> None:
         )
         assert logger.disabled
         assert [now == then for now, then in zip(state()[0], before[0], strict=True)] == [False] * 3
-        log_setup.undo()
+        log_setup.replace(lambda: None)
         assert state()[0] == before[0]
         assert not own.closed
     finally:
@@ -141,7 +141,7 @@ def test_handlers_that_were_replaced_come_back(logger: logging.Logger) -> None:
     logger.addHandler(own)
     log_setup.replace(dictionary(loggers={NAME: {"level": "INFO"}}))
     assert logger.handlers == []
-    log_setup.undo()
+    log_setup.replace(lambda: None)
     assert logger.handlers == [own]
     logger.removeHandler(own)
 
@@ -152,7 +152,7 @@ def test_what_others_have_done_since_stays(logger: logging.Logger) -> None:
     [ours] = logger.handlers
     theirs = Handler()
     logger.addHandler(theirs)
-    log_setup.undo()
+    log_setup.replace(lambda: None)
     assert logger.handlers == [theirs]
     assert (closed(ours), closed(theirs)) == (True, False)
     logger.removeHandler(theirs)
@@ -196,7 +196,7 @@ def test_handlers_of_others_stay_known() -> None:
     own = Handler()
     own.name = "own"
     log_setup.replace(adding())
-    log_setup.undo()
+    log_setup.replace(lambda: None)
     assert own in [known() for known in logging._handlerList]  # type: ignore[attr-defined]
     assert logging._handlers.get("own") is own  # type: ignore[attr-defined]
 
@@ -204,7 +204,7 @@ def test_handlers_of_others_stay_known() -> None:
 def test_a_handler_that_cannot_be_closed_stops_nothing(logger: logging.Logger) -> None:
     """Handlers are anybody's classes."""
     log_setup.replace(adding(Stubborn))
-    log_setup.undo()
+    log_setup.replace(lambda: None)
     assert logger.handlers == []
 
 

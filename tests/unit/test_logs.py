@@ -65,7 +65,7 @@ def access_log(file: Path, clock: Clock) -> Iterator[AccessLog]:
 def logger() -> Iterator[logging.Logger]:
     """Return a logger of our own, and leave logging as it was."""
     yield logging.getLogger("tests.logs")
-    log_setup.undo()
+    log_setup.replace(lambda: None)
 
 
 @pytest.mark.parametrize(

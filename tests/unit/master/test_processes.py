@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -25,7 +24,7 @@ from daphne_supervisor.master.birth import fork
 from daphne_supervisor.master.model import Exited, Reported, Spawned
 from daphne_supervisor.master.processes import Processes, describe
 from daphne_supervisor.messages import BootFailed
-from tests.support.births import FakeSeed, Ward, ended, has_ended, heritage, line
+from tests.support.births import FakeSeed, Ward, ended, has_ended, heritage, line, no_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -320,19 +319,9 @@ def test_generations_that_are_given_up_have_no_zygote(ward: Ward) -> None:
 
 def test_a_fork_that_fails_leaves_nothing_open(ward: Ward) -> None:
     """When the system has no room for a process, the error is the caller's and nothing leaks."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     before = descriptors()
-    user = os.geteuid()
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
-    try:
-        if user == 0:  # root is not limited
-            os.setresuid(65534, 65534, 0)
-        with pytest.raises(OSError, match="unavailable"):
-            ward.spawn(1)
-    finally:
-        if user == 0:
-            os.setresuid(0, 0, 0)
-        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+    with no_room(), pytest.raises(OSError, match="unavailable"):
+        ward.spawn(1)
     assert descriptors() == before
     ward.spawn(1)
     ward.birth(1)
