@@ -2,19 +2,24 @@
 #
 # PYTHON  the interpreter to use   (default: the first of python3, python3.14 ... that is >= 3.11)
 # PORT    where `make demo` serves (default: 8000)
+# ONLY, SERVERS, QUICK=1  what `make bench` measures: docs/benchmarks.md (default: everything)
+# SECONDS_  how long `make fuzz` goes on (default: 600)
 
+SECONDS_ ?= 600
 PORT ?= 8000
 VENV := .venv
+FUZZ := .venv-fuzz
+BENCH := .venv-bench
 BIN := $(VENV)/bin
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 LIVE := examples/live
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs memory build clean
+.PHONY: help demo test conformance fuzz lint format docs memory bench build clean
 
 help: ## say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/.demo ## serve examples/live with two workers, on port 8000 or PORT=...
 	@$(BIN)/python $(LIVE)/manage.py migrate --verbosity 0
@@ -27,10 +32,16 @@ test: ## everything CI checks: linters, types, tests
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+conformance: $(VENV)/.dev ## HTTP/1.1 corpus and all cases of the Autobahn suite: many minutes
+	$(BIN)/python -m pytest tests/conformance -m '' -s
+
+fuzz: $(FUZZ)/.made ## fuzz the codecs for SECONDS_=600, all of them or TARGETS="http1 ..."
+	@$(FUZZ)/bin/python -m tests.fuzz.run --seconds $(SECONDS_) $(TARGETS)
+
 lint: $(VENV)/.dev ## style and types only
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict daphne_supervisor tests/support
+	$(BIN)/mypy --strict daphne_supervisor tests/support tests/fuzz benchmarks
 
 format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix
@@ -42,11 +53,16 @@ docs: $(VENV)/.dev ## make the generated tables of the README anew
 memory: $(VENV)/.dev ## measure what a worker takes, beside other servers
 	$(BIN)/python benchmarks/memory.py
 
+bench: $(BENCH)/.made ## measure the speed, beside other servers: a quarter of an hour, or QUICK=1
+	@.ci/packages h2load:nghttp2-client
+	@PYTHONPATH=. $(BENCH)/bin/python -m benchmarks \
+		$(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(SERVERS),--servers $(SERVERS))
+
 build: $(VENV)/.dev ## wheel and sdist, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove the environment and whatever was built
-	rm -rf $(VENV) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FUZZ) $(BENCH) .fuzz build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment. Each stamp is younger than what it was made from, so a changed pyproject.toml
@@ -64,6 +80,22 @@ $(VENV)/.made:
 		touch $@; exit 0; \
 	done; \
 	echo "make: no Python >= 3.11 among: $(PYTHONS); name one with PYTHON=..." >&2; exit 1
+
+# The fuzzer is large, and for Linux only: nothing else needs it.
+$(FUZZ)/.made: $(VENV)/.made pyproject.toml
+	@echo "Installing daphne-supervisor and the fuzzer into $(FUZZ) ..."
+	@$(BIN)/python -m venv --clear $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install -qq --upgrade 'pip>=25.1'
+	@$(FUZZ)/bin/python -m pip install -qq --editable . --group fuzz
+	@touch $@
+
+# The peers' current releases, whatever they need: nothing else shares it.
+$(BENCH)/.made: $(VENV)/.made pyproject.toml
+	@echo "Installing daphne-supervisor and its peers into $(BENCH) ..."
+	@$(BIN)/python -m venv --clear $(BENCH)
+	@$(BENCH)/bin/python -m pip install -qq --upgrade 'pip>=25.1'
+	@$(BENCH)/bin/python -m pip install -qq --editable . --group bench
+	@touch $@
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml
 	@echo "Installing daphne-supervisor and the example's packages into $(VENV) ..."

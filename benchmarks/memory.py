@@ -126,7 +126,7 @@ def _weigh(process: subprocess.Popen[bytes], url: str, workers: int) -> Footprin
     # Until everybody is there, since the last worker may still be importing.
     while answered < REQUESTS or len(_workers(process.pid)) < workers:
         if time.monotonic() > deadline or process.poll() is not None:
-            message = f"no answer: {process.args}"
+            message = f"no answer: {process.args!r}"
             raise RuntimeError(message)
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
             answer.read()

@@ -37,6 +37,13 @@ class Http:
         default=30.0,
         help="Time in which the whole head of a request must have arrived.",
     )
+    body_min_rate: int = number(
+        "--body-min-rate",
+        parse=values.limit,
+        default=240,
+        help="Bytes a second that a request's body must come at, measured over 5 s; else 408."
+        " 240 is what a modem of 1990 could do; 0: no limit.",
+    )
     write_timeout: float = duration(
         "--write-timeout",
         parse=values.seconds,
@@ -140,6 +147,55 @@ class WebSocket:
         "--websocket-max-queue",
         default=32,
         help="Messages that may wait for the application before reading from the client pauses.",
+    )
+    max_fragments: int = number(
+        "--websocket-max-fragments",
+        parse=values.limit,
+        default=1024,
+        help="Most frames of one message from a client, the empty ones too. 0: no limit.",
+    )
+    compression: bool = option(
+        "--websocket-compression",
+        parse=values.mark,
+        switch=True,
+        default=False,
+        help="Compress messages for clients that offer permessage-deflate (RFC 7692). Off: it"
+        " costs processor time, and a secret beside what an attacker chooses shows in the size.",
+    )
+    compression_min_size: int = size(
+        "--websocket-compression-min-size",
+        parse=values.limit,
+        default=1024,
+        help="Smallest message that is sent compressed; a smaller one fits into one packet anyway.",
+    )
+    compression_max_ratio: int = number(
+        "--websocket-compression-max-ratio",
+        parse=values.limit,
+        default=100,
+        help="How many times its own size a compressed message may become, beyond 64 KiB; text"
+        " reaches 20, bombs 1000. 0: no limit.",
+    )
+    compression_window_bits: int = number(
+        "--websocket-compression-window-bits",
+        parse=values.window_bits,
+        default=12,
+        help="Size of the window for messages that are sent, as a power of 2 (9 to 15), and of that"
+        " asked of clients.",
+    )
+    compression_memory_level: int = number(
+        "--websocket-compression-memory-level",
+        parse=values.memory_level,
+        default=5,
+        help="Memory that compressing a message takes (1 to 9), on top of 4 windows: 512 B at 0,"
+        " and twice that for each level.",
+    )
+    compression_context_takeover: bool = option(
+        "--websocket-compression-context-takeover",
+        parse=values.mark,
+        switch=True,
+        default=False,
+        help="Compress a message by those before it. Off, since every connection then keeps two"
+        " windows and what compressing takes: about 50 KiB.",
     )
 
 

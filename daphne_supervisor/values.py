@@ -29,6 +29,7 @@ __all__ = [
     "log_format",
     "mark",
     "memory",
+    "memory_level",
     "mode",
     "module",
     "path",
@@ -41,6 +42,7 @@ __all__ = [
     "text",
     "verbosity",
     "websocket_drain",
+    "window_bits",
     "workers",
 ]
 
@@ -87,6 +89,9 @@ backlog = _ranged("a number of waiting connections (1 to 65535)", 1, _HIGHEST_BA
 verbosity = _ranged("a verbosity (0 to 3)", 0, _HIGHEST_VERBOSITY)
 count = _ranged("a whole number above 0", 1)
 limit = _ranged("a whole number (0 for no limit)", 0)
+# What zlib's deflateInit2 takes for raw streams: RFC 7692 allows 8 bits too, zlib does not.
+window_bits = _ranged("a window size in bits (9 to 15)", 9, 15)
+memory_level = _ranged("a memory level of zlib (1 to 9)", 1, 9)
 
 
 def workers(given: str) -> int:

@@ -21,7 +21,6 @@ from daphne_supervisor.worker.http1 import Http1
 from daphne_supervisor.worker.http_exchange import HttpExchange
 from daphne_supervisor.worker.response import RETRY_AFTER
 from daphne_supervisor.worker.scope import Peer, address_text
-from daphne_supervisor.worker.threads import CallContexts
 from daphne_supervisor.worker.websocket import WebSocket
 from daphne_supervisor.worker.websocket_exchange import WebSocketExchange
 
@@ -58,15 +57,17 @@ class Connection(Protocol):
     write: Callable[[bytes], None]
     peer: Peer
     _codec: Codec
+    _http: Http1
 
     def __init__(self, service: Service, *, secure: bool) -> None:
         """Serve `service`, over TLS if `secure`."""
-        self.service = service
+        self.service = self.worker = service
         self.congested = False
         self._secure = secure
         self._drained: asyncio.Event | None = None
         self._stalled_at = math.inf
-        self._unsent = 0
+        self._unsent = 0  # bytes in the write buffer when it was looked at last
+        self._written = 0  # bytes that have been added since
 
     # -- from the transport --
 
@@ -79,6 +80,7 @@ class Connection(Protocol):
             secure=self._secure,
             trusted=self.service.proxies.trusts(client[0] if client else None),
         )
+        self._suspicious = not self.peer.trusted
         self.transport.registerProducer(self, True)
         self.write = self.transport.write
         self.is_closing = self.transport.is_closing
@@ -88,8 +90,7 @@ class Connection(Protocol):
         self.shut = self.transport.loseWriteConnection
         self.now = self.service.now
         self.identity = self.service.identity
-        self.contexts = CallContexts(self.service.threads)
-        self._codec = Http1(self, self, self.service.config.http)
+        self._http = self._codec = Http1(self, self, self.service.config.http)
         self.service.connections.add(self)
         if self.service.draining:
             self._codec.drain()
@@ -118,16 +119,19 @@ class Connection(Protocol):
         """The write buffer is above its high-water mark."""
         self.congested = True
         self._drained = asyncio.Event()
+        self.write = self._write_more
         self._watch_unsent()
 
     def resumeProducing(self) -> None:
         """The write buffer is below its low-water mark."""
         self.congested = False
+        self.write = self.transport.write
         if not self.transport.disconnecting:
             self._stalled_at = math.inf
         if self._drained is not None:
             self._drained.set()
             self._drained = None
+        self._contain(self._codec.relieved)
 
     def stopProducing(self) -> None:
         """Nothing to do: `connectionLost` follows."""
@@ -137,10 +141,15 @@ class Connection(Protocol):
         if self._drained is not None:
             await self._drained.wait()
 
+    def _write_more(self, data: bytes) -> None:
+        """Send `data` behind what waits already, and do not mistake it for what the client left."""
+        self._written += len(data)
+        self.transport.write(data)
+
     def _watch_unsent(self) -> None:
         """Drop the client unless it takes some of what waits, each --write-timeout seconds."""
         timeout = self.service.config.http.write_timeout
-        self._unsent = self.transport.unsent()
+        self._unsent, self._written = self.transport.unsent(), 0
         self._stalled_at = self.now() + timeout if timeout else math.inf
 
     # -- from the codec --
@@ -155,26 +164,11 @@ class Connection(Protocol):
         """Say whether a WebSocket runs here."""
         return isinstance(self._codec, WebSocket)
 
-    @property
-    def lingering(self) -> bool:
-        """Say whether every answer should be the last of this connection."""
-        return self.service.lingering
-
-    @property
-    def draining(self) -> bool:
-        """Say whether the worker is about to leave."""
-        return self.service.draining
-
-    @property
-    def closing_websockets(self) -> bool:
-        """Say whether WebSockets are told to leave."""
-        return self.service.closing_websockets
-
     def begin(self, head: Head, stream: int) -> HttpExchange:
         """Return the exchange for a request that has arrived."""
-        self._check_forwarding(head)
-        assert isinstance(self._codec, Http1)  # noqa: S101 - for the type checker
-        return HttpExchange(self, self._codec, stream, head)
+        if self._suspicious:
+            self._check_forwarding(head)
+        return HttpExchange(self, self._http, stream, head)
 
     def overload(self) -> Refused | None:
         """Return the answer to a handshake while too many requests run; it counts as given."""
@@ -185,7 +179,8 @@ class Connection(Protocol):
 
     def upgrade(self, head: Head, rest: bytes) -> None:
         """Go on as a WebSocket; `rest` was received behind the handshake."""
-        self._check_forwarding(head)
+        if self._suspicious:
+            self._check_forwarding(head)
         codec = WebSocket(self, head, rest, self.service.config.websocket)
         exchange = WebSocketExchange(self, codec, head)
         codec.attach(exchange)
@@ -198,15 +193,14 @@ class Connection(Protocol):
 
     def _check_forwarding(self, head: Head) -> None:
         """Say once that somebody is not believed: mostly a proxy that was not declared."""
-        if not self.peer.trusted:
-            name = self.service.proxies.ignored(head)
-            if name is not None:
-                self.service.warn_once(
-                    "forwarded",
-                    "%s is ignored: its sender %s is not in --forwarded-allow-ips",
-                    name,
-                    self.peer.client[0] if self.peer.client else "on the unix socket",
-                )
+        name = self.service.proxies.ignored(head)
+        if name is not None:
+            self.service.warn_once(
+                "forwarded",
+                "%s is ignored: its sender %s is not in --forwarded-allow-ips",
+                name,
+                self.peer.client[0] if self.peer.client else "on the unix socket",
+            )
 
     def client_text(self, head: Head) -> str:
         """Return the client as the access log writes it, behind a trusted proxy the proxy's."""
@@ -226,23 +220,27 @@ class Connection(Protocol):
 
     def expire(self, now: float) -> None:
         """Act on the deadlines that have passed. An error of ours costs this connection only."""
-        try:
-            if self._stalled_at <= now and self.transport.unsent() >= self._unsent:
+        if self._stalled_at <= now:
+            if self.transport.unsent() >= self._unsent + self._written:
                 logger.info("%s: dropped, it reads nothing (--write-timeout)", self.peer.text)
-                self.transport.abortConnection()
+                self.transport.resetConnection()
                 return
-            if self._stalled_at <= now:
-                self._watch_unsent()
-            if self._codec.deadline <= now:
-                self._codec.expire(now)
-        except Exception:
-            logger.exception("connection of %s: internal error", self.peer.text)
-            self.transport.abortConnection()
+            self._watch_unsent()
+        if self._codec.deadline <= now:
+            self._contain(self._codec.expire, now)
 
     def drain(self) -> None:
         """The worker is leaving. An error of ours costs this connection, not all behind it."""
+        self._contain(self._codec.drain)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Do `call` when everybody else has had a turn."""
+        self.service.loop.call_soon(self._contain, call)
+
+    def _contain(self, call: Callable[..., None], *args: Any) -> None:
+        """Do `call`. An error of ours costs this connection only."""
         try:
-            self._codec.drain()
+            call(*args)
         except Exception:
             logger.exception("connection of %s: internal error", self.peer.text)
             self.transport.abortConnection()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from daphne_supervisor.worker.service import Service
-    from daphne_supervisor.worker.threads import CallContexts
 
 __all__ = ["ClientDisconnected", "Exchange", "as_bytes", "unexpected"]
 
@@ -42,36 +41,36 @@ def as_bytes(data: Any) -> bytes:
 class Exchange(abc.ABC):
     """One application call. Subclasses say what is received, sent, and made of its end."""
 
-    __slots__ = (
-        "__weakref__",
-        "_contexts",
-        "_service",
-        "_task",
-        "_timer",
-        "_waiters",
-        "begun",
-        "gone",
-    )
+    # What most calls never change stands here, once for all of them.
+    gone = False  # the client has left: nothing can be sent
+    _task: asyncio.Task[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _waiters: tuple[asyncio.Future[None], ...] = ()  # in the order of coming
+    begun: float
 
-    def __init__(self, service: Service, contexts: CallContexts) -> None:
-        """Be ready to call the application of `service`, in one of `contexts`."""
+    def __init__(self, service: Service) -> None:
+        """Be ready to call the application of `service`."""
         self._service = service
-        self._contexts = contexts
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiters: dict[asyncio.Future[None], None] = {}  # a set in the order of coming
-        self.gone = False  # the client has left: nothing can be sent
 
     def start(self) -> None:
         """Call the application."""
-        self.begun = self._service.loop.time()
-        self._task = self._service.loop.create_task(self._run(), context=self._contexts.begin())
+        service = self._service
+        loop = service.loop
+        self.begun = loop.time()
+        self._call = call = service.threads.begin()
+        service.exchanges.add(self)
+        if loop.get_task_factory() is None:
+            # As `create_task` would do; a name that has to be made for each says no more.
+            self._task = asyncio.Task(
+                self._run(), loop=loop, name="application", context=call.context.copy()
+            )
+        else:
+            self._task = loop.create_task(self._run(), context=call.context.copy())
 
     async def _run(self) -> None:
         service = self._service
-        service.exchanges.add(self)
         try:
-            await service.call(self.scope(), self.receive, self.send)
+            await service.application(self.scope(), self.receive, self.send)
         except ClientDisconnected as error:
             # The frames may be part of a cycle that holds the application's generators; their
             # `finally` must run now, not when the collector comes by.
@@ -92,6 +91,7 @@ class Exchange(abc.ABC):
             self.returned()
         finally:
             service.exchanges.discard(self)
+            service.threads.end(self._call)
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -122,11 +122,11 @@ class Exchange(abc.ABC):
     async def wait(self) -> None:
         """Wait until `wake` is called."""
         waiter = self._service.loop.create_future()
-        self._waiters[waiter] = None
+        self._waiters += (waiter,)
         try:
             await waiter
         finally:  # an application that only looks, and cancels, leaves nothing behind
-            del self._waiters[waiter]
+            self._waiters = tuple(other for other in self._waiters if other is not waiter)
 
     def wake(self) -> None:
         """Let every waiting `receive` look again."""

@@ -8,21 +8,69 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from autobahn.exception import PayloadCorruptError
 from autobahn.websocket import xormasker
 from autobahn.websocket.protocol import TrafficStats, WebSocketServerProtocol
 from autobahn.websocket.utf8validator import Utf8Validator
 
+from daphne_supervisor.worker.framing import (
+    CODES,
+    INVALID_PAYLOAD,
+    POLICY,
+    PROTOCOL_ERROR,
+    SHORTEST_HEADER,
+    TEXT,
+    TOO_BIG,
+    TWO_BYTES,
+    Violation,
+)
+
 if TYPE_CHECKING:
     from daphne_supervisor.config import WebSocket as Limits
+    from daphne_supervisor.worker.compression import Deflate
 
-__all__ = ["Machine", "Owner", "unmask"]
+__all__ = ["BUDGET", "NOT_TEXT", "Machine", "Owner", "is_hopeless", "unmask"]
+
+#: Up to this many bytes Python's integers take a mask off in less time than it takes to call C.
+_SMALL = 1024
+BUDGET = 256
+"""Frames, other than plain messages, of one client that are read before others have their turn."""
+#: Autobahn takes one step for the header of a frame and one for what has come of its payload.
+_STEPS = 2 * BUDGET
+#: It copies all that it has not read behind every step: so it is given no more than this at once.
+_PIECE = 16_384
+
+NOT_TEXT = "text message is not UTF-8"
+"""Why a text message is refused, wherever that is found out."""
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
     """Return `payload` with the client's mask taken off (RFC 6455 section 5.3)."""
-    masker = xormasker.create_xor_masker(mask, len(payload))  # type: ignore[attr-defined, no-untyped-call]
+    size = len(payload)
+    if size <= _SMALL:
+        key = int.from_bytes((mask * (size // 4 + 1))[:size])
+        return (int.from_bytes(payload) ^ key).to_bytes(size)
+    masker = xormasker.create_xor_masker(mask, size)  # type: ignore[attr-defined, no-untyped-call]
     unmasked: bytes = masker.process(payload)
     return unmasked
+
+
+def _may_become_text(payload: bytes) -> bool:
+    """Say whether `payload` is the beginning of UTF-8."""
+    # Not codecs.utf_8_decode: it waits for the third byte of a surrogate.
+    valid: bool = Utf8Validator().validate(payload)[0]
+    return valid
+
+
+def is_hopeless(data: bytes, at: int) -> bool:
+    """Say whether the incomplete frame at `at` is text that no further byte makes UTF-8.
+
+    RFC 6455 section 8.1 has it failed; there is no need to wait for the rest.
+    """
+    if data[at] != TEXT or len(data) - at <= SHORTEST_HEADER:
+        return False
+    start = at + (8 if data[at + 1] == TWO_BYTES else 6)
+    return len(data) > start and not _may_become_text(unmask(data[start:], data[start - 4 : start]))
 
 
 class Owner(Protocol):
@@ -31,11 +79,14 @@ class Owner(Protocol):
     def message(self, payload: bytes, *, binary: bool) -> None:
         """Take a whole message."""
 
-    def write(self, data: bytes) -> None:
-        """Send a frame: a pong, or half of the closing handshake."""
+    def pinged(self, payload: bytes) -> None:
+        """Take a ping."""
 
-    def failed(self, code: int, reason: str) -> None:
-        """The peer broke a rule: the connection is to be failed with `code`."""
+    def write(self, data: bytes) -> None:
+        """Send half of the closing handshake."""
+
+    def failed(self, code: int, reason: str, option: str = "") -> None:
+        """The peer broke a rule: fail the connection with `code`. `option` names the limit."""
 
     def ended(self, code: int | None, reason: str | None) -> None:
         """The closing handshake is complete; the peer gave `code` and `reason`."""
@@ -56,6 +107,39 @@ class _Factory:
     isServer = True
 
 
+class _Inflation:
+    """What autobahn calls an extension: it inflates messages by our own `Deflate`."""
+
+    EXTENSION_NAME = "permessage-deflate"
+
+    def __init__(self, machine: Machine, deflate: Deflate) -> None:
+        """Inflate for `machine` by `deflate`."""
+        self._machine = machine
+        self._deflate = deflate
+        self.start_decompress_message = deflate.begin
+
+    def decompress_message_data(self, data: bytes, max_output_len: int | None) -> bytes:  # noqa: ARG002 - ours is exact
+        """Inflate some more, and keep it from autobahn, which knows not how to stop in between.
+
+        Raises what makes autobahn read no further, the connection being failed.
+        """
+        try:
+            for piece in self._deflate.feed(data):
+                self._machine.add(piece)
+        except Violation as violation:
+            self._machine.fail(violation)
+            raise PayloadCorruptError from violation
+        return b""
+
+    def end_decompress_message(self) -> None:
+        """Inflate the rest, which autobahn does not expect here. Raises as the former."""
+        try:
+            self._machine.add(self._deflate.finish())
+        except Violation as violation:
+            self._machine.fail(violation)
+            raise PayloadCorruptError from violation
+
+
 class Machine(WebSocketServerProtocol):
     """Autobahn's frame machine, set up as behind a completed handshake.
 
@@ -72,6 +156,7 @@ class Machine(WebSocketServerProtocol):
     trafficStats = TrafficStats()
     websocket_version = 13
     utf8validateIncoming = True
+    maxFramePayloadSize = maxMessagePayloadSize = 0
     applyMask = requireMaskedClientFrames = True
     maskServerFrames = False
     failByDrop = True  # read nothing behind a violation
@@ -91,36 +176,96 @@ class Machine(WebSocketServerProtocol):
     inside_message = False
     current_frame: Any = None
 
-    def __init__(self, owner: Owner, limits: Limits) -> None:
-        """Report to `owner`, refuse what is larger than `limits` allow."""
+    def __init__(self, owner: Owner, limits: Limits, deflate: Deflate | None = None) -> None:
+        """Report to `owner`, refuse what `limits` do not allow, inflate by `deflate`."""
         # Not super().__init__(): it makes futures for an event system that is not used here.
         self._owner = owner
-        self.maxFramePayloadSize = limits.max_frame_size
-        self.maxMessagePayloadSize = limits.max_message_size
+        self._limits = limits
+        self._deflate = deflate
+        if deflate is not None:
+            self._perMessageCompress = _Inflation(self, deflate)
         self.utf8validator = Utf8Validator()
         self.send_queue = deque()
         self.state = self.STATE_OPEN
         self.data = b""
+        self.exhausted = False
 
     @property
     def occupied(self) -> bool:
         """Say whether it stands inside a frame or a fragmented message."""
         return self.inside_message or self.current_frame is not None
 
-    def feed(self, data: bytes) -> None:
-        """Read `data`."""
-        self.data += data
-        self.consumeData()
+    def feed(self, data: bytes) -> bytes:
+        """Read on until it stands between two messages; return what is behind that.
+
+        What is returned may also be a header that is not complete, or what is beyond `BUDGET`: then
+        it is `exhausted`. Either wants to be fed again. Behind the end there is nothing.
+        """
+        at, steps = 0, _STEPS
+        while at < len(data) and steps:
+            self.data += data[at : at + _PIECE]
+            at += _PIECE
+            steps = self._read(steps)
+            if not self.occupied:
+                break
+        self.exhausted = not steps
+        rest, self.data = self.data + data[at:], b""
+        return b"" if self.state == self.STATE_CLOSED else rest
+
+    def _read(self, steps: int) -> int:
+        """Read in so many steps at most; return how many of them are left."""
+        while self.state != self.STATE_CLOSED and self.processData():
+            steps -= 1
+            if not (steps and self.occupied):
+                break
+        return steps
+
+    def fail(self, violation: Violation) -> None:
+        """Fail the connection, for a rule of ours."""
+        self.state = self.STATE_CLOSED
+        self.failedByMe = True
+        self._owner.failed(violation.code, violation.reason, violation.option)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 - autobahn's signature
         """Send a frame."""
         self._owner.write(data)
 
+    def onMessageBegin(self, isBinary: bool) -> None:  # noqa: FBT001, N803
+        """Begin to count the frames of a message."""
+        super().onMessageBegin(isBinary)
+        self._fragments = 0
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        """Hold the header of a frame against the limits: autobahn knows of none.
+
+        What a compressed message becomes is for `Deflate` to limit.
+        """
+        super().onMessageFrameBegin(length)
+        self._fragments += 1
+        limits = self._limits
+        total = 0 if self._isMessageCompressed else self.message_data_total_length
+        if 0 < limits.max_message_size < total:
+            reason = f"message of {total} bytes or more"
+            self.fail(Violation(TOO_BIG, reason, "--websocket-max-message-size"))
+        elif 0 < limits.max_frame_size < length:
+            self.fail(Violation(TOO_BIG, f"frame of {length} bytes", "--websocket-max-frame-size"))
+        elif 0 < limits.max_fragments < self._fragments:
+            reason = f"message of more than {limits.max_fragments} frames"
+            self.fail(Violation(POLICY, reason, "--websocket-max-fragments"))
+
+    def add(self, payload: bytes) -> None:
+        """Add `payload` to the message. Raises `Violation` for text that is none."""
+        self.message_data.append(payload)
+        if self.utf8validateIncomingCurrentMessage:
+            self.utf8validateLast = self.utf8validator.validate(payload)
+            if not self.utf8validateLast[0]:
+                raise Violation(INVALID_PAYLOAD, NOT_TEXT)
+
     def _fail_connection(self, code: int, reason: str) -> None:  # type: ignore[override]
         """The peer broke a rule: look at nothing more of it (RFC 6455 section 7.1.7)."""
-        self.state = self.STATE_CLOSED
-        self.failedByMe = True
-        self._owner.failed(code, reason)
+        if code == INVALID_PAYLOAD and self.inside_message:
+            reason = NOT_TEXT  # as the lane calls it: who fails depends on how the network cuts
+        self.fail(Violation(code, reason))
 
     def dropConnection(self, abort: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
         """The closing handshake is complete."""
@@ -132,11 +277,33 @@ class Machine(WebSocketServerProtocol):
         self._owner.message(b"".join(self.message_data), binary=self.message_is_binary)
         self.message_data = []
 
-    _onMessageBegin = WebSocketServerProtocol.onMessageBegin
-    _onMessageFrameBegin = WebSocketServerProtocol.onMessageFrameBegin
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool:  # noqa: N803
+        """Answer a close frame in kind, if it is not the answer to ours; return to read no further.
+
+        Not autobahn's: its list of codes ends before the last one that was registered, 1014.
+        """
+        if code is not None and code not in CODES:
+            self.fail(Violation(PROTOCOL_ERROR, f"invalid close code {code}"))
+            return True
+        try:
+            self.remoteCloseReason = (reasonRaw or b"").decode("utf-8")
+        except UnicodeDecodeError:
+            self.fail(Violation(INVALID_PAYLOAD, "close reason is not UTF-8"))
+            return True
+        self.remoteCloseCode = code
+        self.sendCloseFrame(code, reasonRaw, isReply=True)
+        self.dropConnection()
+        return True
+
+    def onPing(self, payload: bytes) -> None:
+        """Hand a ping on."""
+        self._owner.pinged(payload)
+
+    _onMessageBegin = onMessageBegin
+    _onMessageFrameBegin = onMessageFrameBegin
     _onMessageFrameData = WebSocketServerProtocol.onMessageFrameData
     _onMessageFrameEnd = WebSocketServerProtocol.onMessageFrameEnd
     _onMessageFrame = WebSocketServerProtocol.onMessageFrame
     _onMessageEnd = onMessageEnd
-    _onPing = WebSocketServerProtocol.onPing
+    _onPing = onPing
     _onPong = WebSocketServerProtocol.onPong

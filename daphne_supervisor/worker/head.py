@@ -8,13 +8,16 @@ for the log. Pure: bytes in, values out.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from daphne_supervisor.worker.compression import extensions
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["Head", "Headers", "Refused", "admit", "valid_host"]
 
@@ -24,10 +27,15 @@ Headers = list[tuple[bytes, bytes]]
 _MAX_HOST = 261
 #: RFC 3986 section 3.2.2 with a port: a bracketed IPv6 literal, or a name. An underscore is let
 #: through because container networks name their hosts with it.
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+_HOST = re.compile(
+    rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
+)
+_LAST_PORT = 65535
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 #: What may stand in a request target: visible ASCII but no fragment (RFC 3986, lax as all are).
 _TARGET = re.compile(rb"[!\"$-~]+")
+#: Bytes of a target that may be kept for its next coming.
+_SHORT = 256
 #: 16 bytes in base64: 22 digits and two signs of padding.
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 #: 2^63 has 19 digits: more cannot be a length, and would cost a quadratic `int()`.
@@ -65,8 +73,10 @@ class Head:
     query: bytes
     headers: Headers
     # What most heads do not say stands here, once for all of them.
+    host: bytes | None = None
     root_path: bytes | None = None
     length: int | None = None
+    codings: Sequence[bytes] = ()  # of the transfer
     chunked = False
     close = False
     keeps_alive = False
@@ -103,30 +113,47 @@ def valid_host(value: bytes) -> bool:
 
 @lru_cache(maxsize=512)
 def _is_host(value: bytes) -> bool:
-    return _HOST.fullmatch(value) is not None
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return not value  # a client may have no name for the host (RFC 9112 section 3.2)
+    literal, port = match.groups()
+    if literal is not None:
+        try:
+            ipaddress.IPv6Address(literal.decode("ascii"))
+        except ValueError:
+            return False
+    return not port or int(port) <= _LAST_PORT
 
 
-def _split_target(head: Head, target: bytes) -> bytes | None:
-    """Fill in path and query (RFC 9112 section 3.2); return the authority of an absolute form."""
-    authority = None
-    if not target.startswith(b"/"):
-        if target == b"*" and head.method == "OPTIONS":
-            head.path, head.raw_path, head.query = "*", b"*", b""
-            return None
-        absolute = _ABSOLUTE.fullmatch(target)
-        if absolute is None:
-            raise Refused(400, "request target is neither a path nor an http URL")
-        authority, target = absolute.groups()
-        if not authority or authority.startswith(b":"):
-            raise Refused(400, "request target has no host")
-        if not target.startswith(b"/"):
-            target = b"/" + target
+def _split_path(target: bytes) -> tuple[str, bytes, bytes]:
+    """Return decoded path, path and query of a target in origin form (RFC 9112 section 3.2.1)."""
+    return _split(target) if len(target) <= _SHORT else _split.__wrapped__(target)
+
+
+@lru_cache(maxsize=1024)
+def _split(target: bytes) -> tuple[str, bytes, bytes]:
     if not _TARGET.fullmatch(target):
-        raise Refused(400, "request target has a byte that must be percent-encoded")
-    head.raw_path, _, head.query = target.partition(b"?")
-    path = head.raw_path.decode("ascii")
-    head.path = unquote(path) if "%" in path else path
-    return authority
+        raise Refused(400, "request target has a byte that must be percent-encoded (RFC 3986)")
+    raw_path, _, query = target.partition(b"?")
+    path = raw_path.decode("ascii")
+    return (unquote(path) if "%" in path else path), raw_path, query
+
+
+def _split_target(method: str, target: bytes) -> tuple[bytes | None, str, bytes, bytes]:
+    """Return authority, if there is one, and path and query (RFC 9112 section 3.2)."""
+    if target == b"*" and method == "OPTIONS":
+        return None, "*", b"*", b""
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise Refused(400, "request target is neither a path nor an http URL")
+    authority, target = absolute.groups()
+    if not authority or authority.startswith(b":"):
+        raise Refused(400, "request target has no host")
+    if b"@" in authority or not valid_host(authority):
+        raise Refused(400, "host of the request target is not a host")
+    if not target.startswith(b"/"):
+        target = b"/" + target
+    return authority, *_split_path(target)
 
 
 def _tokens(value: bytes) -> list[bytes]:
@@ -137,8 +164,11 @@ def _tokens(value: bytes) -> list[bytes]:
 
 
 def _host(head: Head, value: bytes) -> None:
+    if head.host is not None:
+        raise Refused(400, "more than one Host (RFC 9112 section 3.2)")
     if not valid_host(value):
         raise Refused(400, "Host is not a host (RFC 9110 section 7.2)")
+    head.host = value
     head.headers.append((b"host", value))
 
 
@@ -165,9 +195,7 @@ def _content_length(head: Head, value: bytes) -> None:
 def _transfer_encoding(head: Head, value: bytes) -> None:
     if head.version == "1.0":
         raise Refused(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
-    if head.chunked or value.lower() != b"chunked":
-        raise Refused(501, "Transfer-Encoding other than chunked (RFC 9112 section 6.1)")
-    head.chunked = True
+    head.codings = [*head.codings, *_tokens(value)]
     head.headers.append((b"transfer-encoding", value))
 
 
@@ -182,7 +210,14 @@ def _root_path(head: Head, value: bytes) -> None:
     head.root_path = value
 
 
-_READERS = {
+def _drop(head: Head, value: bytes) -> None:
+    """Drop a name with an underscore: "X_Y" and "X-Y" are one variable to CGI-minded applications.
+
+    It is CVE-2015-0219's class.
+    """
+
+
+_READERS: dict[bytes, Callable[[Head, bytes], None]] = {
     b"host": _host,
     b"connection": _connection,
     b"content-length": _content_length,
@@ -191,39 +226,50 @@ _READERS = {
     b"daphne-root-path": _root_path,
 }
 
-
-def _read_headers(head: Head, lines: Iterable[tuple[bytes, bytes]]) -> None:
-    """Fill in `head.headers` and what the steering headers say."""
-    headers = head.headers
-    for name, value in lines:
-        # "X_Y" and "X-Y" are one variable to CGI-minded applications: CVE-2015-0219's class.
-        if b"_" in name:
-            continue
-        name = name.lower()  # noqa: PLW2901 - the old spelling must not be used again
-        value = value.strip(b" \t")  # noqa: PLW2901
-        if name in _READERS:
-            _READERS[name](head, value)
-        else:
-            headers.append((name, value))
+#: Names seen in requests, and who reads the value. Clients use few names; one that makes them up
+#: does not fill the memory.
+_names: dict[bytes, Callable[[Head, bytes], None] | None] = {}
+_MAX_NAMES, _LONGEST_NAME = 1024, 64
 
 
-def admit(method: str, target: bytes, version: str, lines: Iterable[tuple[bytes, bytes]]) -> Head:
+def _learn(name: bytes) -> Callable[[Head, bytes], None] | None:
+    """Return what `_names` is to hold for a name that was not seen before."""
+    reader = _drop if b"_" in name else _READERS.get(name)
+    if len(_names) < _MAX_NAMES and len(name) <= _LONGEST_NAME:
+        _names[name] = reader
+    return reader
+
+
+def admit(  # noqa: C901 - a branch for each rule, and no call for any: it is run for each request
+    method: str, target: bytes, version: str, lines: Iterable[tuple[bytes, bytes]]
+) -> Head:
     """Return the head if every rule holds; raise `Refused` if one does not.
 
-    `lines` are the header lines as parsed: names are tokens, values free of control bytes.
+    `version` is 1.0 or 1.1. `lines` are the header lines as parsed: names are tokens in lower case,
+    values free of control bytes and of blanks around them.
     Rules: RFC 9110 sections 5, 7.2, 8.6, 10.1.1; RFC 9112 sections 3.2, 6.
     """
-    if version not in {"1.0", "1.1"}:
-        raise Refused(505, f"HTTP version {version}")
     if method == "CONNECT":
         raise Refused(501, "method CONNECT")
     head = Head(method, version)
-    authority = _split_target(head, target)
-    _read_headers(head, lines)
-    _check_hosts(head, authority)
-    if head.chunked:
-        if head.length is not None:
-            raise Refused(400, "Content-Length beside Transfer-Encoding (RFC 9112 section 6.3)")
+    authority = None
+    if target.startswith(b"/"):
+        head.path, head.raw_path, head.query = _split_path(target)
+    else:
+        authority, head.path, head.raw_path, head.query = _split_target(method, target)
+    for line in lines:
+        name = line[0]
+        read = _names[name] if name in _names else _learn(name)
+        if read is None:
+            head.headers.append(line)
+        else:
+            read(head, line[1])
+    if head.host is None and version == "1.1":
+        raise Refused(400, "no Host (RFC 9112 section 3.2)")
+    if authority is not None:
+        _replace_host(head, authority)
+    if head.codings:
+        _check_codings(head)
     elif head.length is None:
         head.length = 0
     if version == "1.0":
@@ -233,20 +279,23 @@ def admit(method: str, target: bytes, version: str, lines: Iterable[tuple[bytes,
     return head
 
 
-def _check_hosts(head: Head, authority: bytes | None) -> None:
-    """Check that there is one Host (RFC 9112 section 3.2), or none in HTTP/1.0.
+def _replace_host(head: Head, authority: bytes) -> None:
+    """Let the authority of the target stand for the Host (RFC 9112 section 3.2.2)."""
+    others = [line for line in head.headers if line[0] != b"host"]
+    head.headers = [(b"host", authority), *others]
 
-    The authority of an absolute target stands for it (RFC 9112 section 3.2.2).
-    """
-    hosts = [name for name, _ in head.headers if name == b"host"]
-    if len(hosts) != 1 and (hosts or head.version == "1.1"):
-        found = "more than one" if hosts else "no"
-        raise Refused(400, f"{found} Host (RFC 9112 section 3.2)")
-    if authority is not None:
-        if b"@" in authority or not valid_host(authority):
-            raise Refused(400, "host of the request target is not a host")
-        others = [line for line in head.headers if line[0] != b"host"]
-        head.headers = [(b"host", authority), *others]
+
+def _check_codings(head: Head) -> None:
+    """Check that the body is chunked and nothing else (RFC 9112 sections 6.1 and 6.3)."""
+    if head.length is not None:
+        raise Refused(400, "Content-Length beside Transfer-Encoding (RFC 9112 section 6.3)")
+    if head.codings[-1] != b"chunked" or head.codings.count(b"chunked") > 1:
+        raise Refused(
+            400, "Transfer-Encoding without one chunked at its end (RFC 9112 section 6.3)"
+        )
+    if len(head.codings) > 1:
+        raise Refused(501, "Transfer-Encoding other than chunked (RFC 9112 section 6.1)")
+    head.chunked = True
 
 
 def _look_for_websocket(head: Head) -> None:
@@ -263,7 +312,12 @@ def _check_handshake(head: Head) -> None:
     if head.values(b"sec-websocket-version") != [b"13"]:
         # RFC 6455 section 4.4 asks for the one, RFC 9110 section 15.5.22 for the other.
         headers = [(b"Sec-WebSocket-Version", b"13"), (b"Upgrade", b"websocket")]
-        raise Refused(426, "Sec-WebSocket-Version other than 13", headers)
+        raise Refused(426, "WebSocket with a Sec-WebSocket-Version other than 13", headers)
     keys = head.values(b"sec-websocket-key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise Refused(400, "Sec-WebSocket-Key is not one key of 16 bytes in base64")
+    try:
+        extensions(head.values(b"sec-websocket-extensions"))
+    except ValueError:
+        rule = "Sec-WebSocket-Extensions is not a list of extensions (RFC 6455 section 9.1)"
+        raise Refused(400, rule) from None

@@ -1,11 +1,10 @@
 """HTTP/1.1 on the wire: bytes in, requests out; responses in, bytes out.
 
-Theory of operation. The parser runs ahead: one read may hold several requests. Each gets its
-exchange as soon as its head is admitted, and waits in `_waiting`; only the first is started, and
-the next one when its response is complete, so that responses leave in order. While anyone waits,
-little more is read: what a client can pile up is what fits in two reads. A little has to be,
-because the end of the connection, which the first one wants to hear of, stands behind what the
-client has sent.
+Theory of operation. One request at a time: it gets its exchange as soon as its head is admitted,
+and what the client sends behind it waits, as bytes, until its response is complete and the client
+has taken most of it; so responses leave in order, and what a client can pile up is what fits in two
+reads. Reading goes on for that little, because the end of the connection, of which the application
+wants to hear, stands behind what the client has sent.
 
 A connection ends in one of three ways: `close` after the last byte, `abort` at once, or `linger`:
 our side is closed, and what the client still sends is thrown away for a moment, because closing a
@@ -18,11 +17,11 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import deque
 from typing import TYPE_CHECKING
 
 from daphne_supervisor.worker.head import Head, Refused
 from daphne_supervisor.worker.http1_parser import Parser
+from daphne_supervisor.worker.pace import Pace
 from daphne_supervisor.worker.response import CONTINUE, Response, error_page
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ __all__ = ["Http1", "Phase"]
 #: A body the application did not read is swallowed up to this many bytes, so that the connection
 #: can be kept; a longer one costs the client its connection. One read of the event loop.
 SWALLOW = 262_144
-#: Bytes that are read on while a request waits for its turn; then reading pauses.
-AHEAD = 65_536
+#: Bytes that may wait behind the request that is being answered; then reading pauses.
+AHEAD = 16_384
 #: Seconds that a closing connection goes on reading. gunicorn settled on the same two.
 LINGER = 2.0
 #: Seconds that a kept-alive connection gets, while the worker drains, to send one more request and
@@ -57,24 +56,28 @@ class Phase(enum.IntEnum):
     OVER = 5  # closed, or handed over to another codec
 
 
+_IDLE, _HEAD, _BUSY, _SWALLOWING, _LINGERING, _OVER = Phase
+
+
+def _unanswered(stream: int) -> RuntimeError:
+    return RuntimeError(f"stream {stream} is not being answered")
+
+
 class Http1:
     """The codec of one HTTP/1.x connection."""
 
     __slots__ = (
-        "_ahead",
+        "_answer_by",
         "_answered_at",
         "_current",
-        "_early",
         "_handler",
         "_incoming",
         "_limits",
+        "_pace",
         "_parser",
         "_paused",
         "_port",
-        "_refusal",
         "_stream",
-        "_upgrade",
-        "_waiting",
         "deadline",
         "phase",
         "response",
@@ -87,40 +90,66 @@ class Http1:
         self._limits = limits
         self._parser = Parser(self, limits)
         self._stream = 0
-        self._incoming: Request | None = None  # whose body the parser is reading
-        self._answered_at = 0  # bytes of a body that had come when its request was answered
-        self._waiting: deque[Request] = deque()
-        self._ahead = 0  # bytes read while somebody waited
         self._current: Request | None = None  # whose response is due
-        self._refusal: Refused | None = None  # the answer after the last one due
-        self._upgrade: Head | None = None  # the handshake behind the last one due
-        self._early = b""  # what has come behind it
+        self._incoming: Request | None = None  # the same, while its body is being read
+        self._answered_at = 0  # bytes of a body that had come when its request was answered
         self._paused = False
+        self._answer_by = math.inf  # the application
+        self._pace = Pace(limits.body_min_rate)  # of the body of the request being answered
         self.response = Response()
-        self.phase = Phase.HEAD
+        self.phase = _HEAD
         self.deadline = port.now() + limits.head_timeout
 
     # -- bytes in --
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent, in any slicing."""
-        if self.phase >= Phase.LINGERING or self._refusal:
-            return
-        if self._waiting or self._upgrade:
-            self._ahead += len(data)
-        try:
-            self._early += self._parser.feed(data)
-        except Refused as reason:
-            self._refuse(reason)
-        self._advance()
+        if self.phase < _LINGERING:
+            try:
+                self._parser.feed(data)
+            except Refused as reason:
+                self._refuse(reason)
+            self._settle()
+
+    def _go_on(self) -> None:
+        """Read what has waited, unless the client does not even take what it has asked for."""
+        if self.phase < _LINGERING and not self._port.congested:
+            try:
+                self._parser.go_on()
+            except Refused as reason:
+                self._refuse(reason)
+            self._settle()
+
+    def _settle(self) -> None:
+        """See where the connection stands, after something was read."""
+        if self._current is None:
+            if self.phase is _SWALLOWING:
+                if self._parser.received - self._answered_at > SWALLOW:
+                    self._linger()
+            elif self.phase is _IDLE:
+                if self._parser.held and not self._port.congested:
+                    self._go_on()
+                    return
+                if self._parser.begun:
+                    self.phase = _HEAD
+                    self.deadline = self._port.now() + self._limits.head_timeout
+        if self._paused or self._parser.rest or self._incoming is not None:
+            self._throttle()
 
     # -- what the parser says --
 
     def begin_request(self, head: Head) -> None:
-        """Queue the exchange of a request."""
+        """Call the application."""
         self._stream += 1
-        self._incoming = self._handler.begin(head, self._stream)
-        self._waiting.append(self._incoming)
+        exchange = self._current = self._handler.begin(head, self._stream)
+        self.phase = _BUSY
+        self.response.begun = False
+        timeout = self._limits.http_timeout
+        self.deadline = self._answer_by = self._port.now() + timeout if timeout else math.inf
+        if head.length != 0:
+            self._incoming = exchange
+            self._watch_body()
+        exchange.start()
 
     def receive_body(self, data: bytes) -> None:
         """Hand a piece of the body on, or throw it away if nobody will read it."""
@@ -132,54 +161,27 @@ class Http1:
         if self._incoming is not None:
             self._incoming.end_body()
             self._incoming = None
-        else:  # it was answered without being read to its end
+        elif self.phase is _SWALLOWING:  # it was answered without being read to its end
             self._idle()
-
-    def begin_handshake(self, head: Head) -> None:
-        """Keep the handshake until everything before it is answered."""
-        self._upgrade = head
 
     # -- what happens next --
 
-    def _advance(self) -> None:
-        """Start what is due, after anything has changed."""
-        if self._current is None and self.phase < Phase.LINGERING:
-            if self._waiting:
-                self._start(self._waiting.popleft())
-            elif self._refusal is not None:
-                self._answer_refusal(self._refusal)
-            elif self._upgrade is not None:
-                self._hand_over(self._upgrade)
-            elif self.phase is Phase.SWALLOWING:
-                if self._parser.received - self._answered_at > SWALLOW:
-                    self._linger()
-            elif self._parser.begun:
-                if self.phase is not Phase.HEAD:
-                    self.phase = Phase.HEAD
-                    self.deadline = self._port.now() + self._limits.head_timeout
-            elif self.phase is Phase.BUSY:
-                self._idle()
-        self._throttle()
-
-    def _start(self, exchange: Request) -> None:
-        self._current = exchange
-        if not self._waiting:
-            self._ahead = 0
-        self.phase = Phase.BUSY
-        timeout = self._limits.http_timeout
-        self.deadline = self._port.now() + timeout if timeout else math.inf
-        self.response.reset()
-        exchange.start()
-
     def _idle(self) -> None:
-        self.phase = Phase.IDLE
-        patience = DRAIN_IDLE if self._port.draining else self._limits.keep_alive
-        self.deadline = self._port.now() + patience
+        self.phase = _IDLE
+        port = self._port
+        patience = DRAIN_IDLE if port.worker.draining else self._limits.keep_alive
+        self.deadline = port.now() + patience
 
-    def _hand_over(self, head: Head) -> None:
+    def relieved(self) -> None:
+        """The client has taken most of what was written."""
+        if self.phase is _IDLE:
+            self._go_on()
+
+    def begin_handshake(self, head: Head, rest: bytes) -> None:
+        """Go on as a WebSocket."""
         # Who has just connected could not know better, and a browser would take a refusal for a
         # failure: so the WebSocket is opened, and hears 1012 like all the others.
-        if self._port.draining and self._stream:
+        if self._port.worker.draining and self._stream:
             reason = Refused(503, "the worker is leaving: no new WebSocket")
             self._handler.refused(reason)
             self._answer_refusal(reason)
@@ -189,19 +191,23 @@ class Http1:
             self._answer_refusal(overload)
             return
         self._resume()
-        self.phase = Phase.OVER
+        self.phase = _OVER
         self.deadline = math.inf
-        self._handler.upgrade(head, self._early)
+        self._handler.upgrade(head, rest)
 
     def _throttle(self) -> None:
         """Read only while there is somewhere to put what comes."""
-        full = self._ahead > AHEAD or (self._incoming is not None and self._incoming.full)
-        if full != self._paused and self.phase < Phase.LINGERING:
+        parser, incoming = self._parser, self._incoming
+        if parser.hasty:
+            self._port.soon(self._go_on)
+        full = len(parser.rest) > AHEAD or (incoming is not None and incoming.full)
+        if full != self._paused and self.phase < _LINGERING:
             self._paused = full
             if full:
                 self._port.pause_reading()
             else:
                 self._port.resume_reading()
+                self._watch_body()
 
     def _resume(self) -> None:
         """Read, whatever there is no place for any more."""
@@ -210,6 +216,12 @@ class Http1:
             self._port.resume_reading()
 
     # -- what the exchange asks for --
+
+    def _watch_body(self) -> None:
+        """Look at what comes of the body of the request being answered, from now on."""
+        if self._incoming is self._current is not None:
+            self._pace.watch(self._parser.received, self._port.now())
+            self.deadline = min(self.deadline, self._pace.due)
 
     def taken(self, stream: int) -> None:  # noqa: ARG002 - one stream at a time here
         """The application has read what was received for `stream`."""
@@ -225,20 +237,17 @@ class Http1:
         self, stream: int, status: int, headers: Headers, body: bytes, *, more: bool
     ) -> None:
         """Send the head and the first piece of the body. Raises `ValueError` if they are wrong."""
-        exchange = self._answering(stream)
+        exchange = self._current
+        if exchange is None or exchange.stream != stream:
+            raise _unanswered(stream)
         response, port = self.response, self._port
+        close = port.worker.lingering or (exchange is self._incoming and self._forsaken(exchange))
+        size = None if more else len(body)
+        head = response.start(exchange.head, status, headers, size, port.identity(), close=close)
         try:
-            head = response.start(
-                exchange.head,
-                status,
-                headers,
-                size=None if more else len(body),
-                identity=port.identity(),
-                close=port.lingering or self._forsaken(exchange),
-            )
             piece = response.body(body, more=more)
         except ValueError:
-            response.reset()
+            response.begun = False
             raise
         if len(piece) > _COPY:
             port.write(head)
@@ -250,7 +259,7 @@ class Http1:
 
     def send(self, stream: int, body: bytes, *, more: bool) -> None:
         """Send a further piece of the body. Raises `ValueError` if it is more than announced."""
-        self._answering(stream)
+        self._check(stream)
         piece = self.response.body(body, more=more)
         if piece:
             self._port.write(piece)
@@ -259,22 +268,18 @@ class Http1:
 
     def give_up(self, stream: int) -> None:
         """End a response in the middle: the only honest way to say so is to cut the connection."""
-        self._answering(stream)
+        self._check(stream)
         self._current = None
         self._end()
         self._port.abort()
 
-    def _answering(self, stream: int) -> Request:
-        exchange = self._current
-        if exchange is None or exchange.stream != stream:
-            message = f"stream {stream} is not being answered"
-            raise RuntimeError(message)
-        return exchange
+    def _check(self, stream: int) -> None:
+        """See to it that it is `stream` whose response is due."""
+        if self._current is None or self._current.stream != stream:
+            raise _unanswered(stream)
 
     def _forsaken(self, exchange: Request) -> bool:
         """Say whether the rest of the request's body is too much to swallow."""
-        if exchange is not self._incoming:
-            return False
         length = exchange.head.length
         return exchange.waits_for_continue or (
             length is not None and length - self._parser.received > SWALLOW
@@ -285,52 +290,51 @@ class Http1:
         exchange, self._current = self._current, None
         unread = exchange is self._incoming
         if self.response.close:
-            behind = self._waiting or self._upgrade or self._refusal
-            if unread or behind:
+            if unread or self._parser.rest or self._parser.surplus:
                 self._linger()
             else:
                 self._close()
-            return
-        if unread:
+        elif unread:
             self._incoming = None
             self._answered_at = self._parser.received
-            self.phase = Phase.SWALLOWING
+            self.phase = _SWALLOWING
             self.deadline = self._port.now() + self._limits.head_timeout
-        self._advance()
+            self._settle()
+        else:
+            self._idle()
+            self._go_on()
 
     # -- refusals and ends --
 
     def _refuse(self, reason: Refused) -> None:
-        """Read no further; answer with the error when everything before it is answered."""
-        self._refusal = reason
+        """Read no further, and answer with the error."""
         self._handler.refused(reason)
-        exchange, self._incoming = self._incoming, None
-        if self.phase is Phase.SWALLOWING:
+        broken, self._current, self._incoming = self._current, None, None
+        if self.phase is _SWALLOWING:
             # It is answered: the client would take a second answer for that to its next request.
             self._linger()
-        if exchange is None:
-            return
-        # The request itself is broken in its body: it has no other answer.
-        exchange.lost()
-        if exchange is not self._current:
-            self._waiting.remove(exchange)
-            return
-        self._current = None
-        if self.response.begun:
-            self._end()
-            self._port.abort()
+        elif broken is None:
+            self._answer_refusal(reason)
+        else:
+            # The request itself is broken in its body: it has no other answer.
+            broken.lost()
+            if self.response.begun:
+                self._end()
+                self._port.abort()
+            else:
+                self._answer_refusal(reason)
 
     def _answer_refusal(self, reason: Refused) -> None:
         headers, page = error_page(reason.status, reason.rule)
         headers += reason.headers
-        head = Head("HEAD" if self._parser.method == b"HEAD" else "GET", "1.1")
+        head = Head("HEAD" if self._parser.method == "HEAD" else "GET", "1.1")
         response = self.response
         data = response.start(
             head,
             reason.status,
             headers,
-            size=len(page),
-            identity=self._port.identity(),
+            len(page),
+            self._port.identity(),
             close=True,
         )
         self._port.write(data + response.body(page, more=False))
@@ -342,7 +346,7 @@ class Http1:
         Closing a socket with unread bytes resets it, and the reset may overtake the response.
         """
         self._end()
-        self.phase = Phase.LINGERING
+        self.phase = _LINGERING
         self.deadline = self._port.now() + LINGER
         self._resume()
         self._port.shut()
@@ -353,11 +357,8 @@ class Http1:
 
     def _end(self) -> None:
         """Answer nothing more."""
-        self.phase = Phase.OVER
+        self.phase = _OVER
         self.deadline = math.inf
-        waiting, self._waiting = self._waiting, deque()
-        for exchange in waiting:
-            exchange.lost()
 
     def lost(self) -> None:
         """The connection is gone: tell everyone who waits."""
@@ -371,21 +372,34 @@ class Http1:
     def expire(self, now: float) -> None:
         """Act on the deadline, which has passed."""
         if self._current is not None:
-            self.deadline = math.inf
-            self._current.expire()
-        elif self.phase is Phase.HEAD and self._parser.begun:
+            self._expire_request(self._current, now)
+        elif self.phase is _HEAD and self._parser.begun:
             self._refuse(Refused(408, "head took longer than --head-timeout"))
-            self._advance()
-        elif self.phase is Phase.IDLE or self.phase is Phase.HEAD:
+        elif self.phase is _IDLE or self.phase is _HEAD:
             self._close()
-        elif self.phase is Phase.LINGERING and self._port.congested:
+        elif self.phase is _LINGERING and self._port.congested:
             # The response is still being taken: --write-timeout watches.
             self.deadline = now + LINGER
         else:
             self._end()
             self._port.abort()
 
+    def _expire_request(self, exchange: Request, now: float) -> None:
+        """Judge a request that is being answered: its body's pace, and its application's."""
+        if self._incoming is exchange and self._pace.due <= now:
+            slow = self._pace.slow(self._parser.received, now)
+            if slow and not (self._paused or exchange.waits_for_continue):
+                self._refuse(Refused(408, "body slower than --body-min-rate"))
+                return
+        late = self._answer_by <= now
+        if late:
+            self._answer_by = math.inf
+        self.deadline = self._answer_by
+        self._watch_body()
+        if late:
+            exchange.expire()
+
     def drain(self) -> None:
         """The worker is leaving: give an idle client one more chance, then close."""
-        if self.phase is Phase.IDLE or (self.phase is Phase.HEAD and not self._parser.begun):
+        if self.phase is _IDLE or (self.phase is _HEAD and not self._parser.begun):
             self.deadline = min(self.deadline, self._port.now() + DRAIN_IDLE)

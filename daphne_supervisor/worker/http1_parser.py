@@ -1,29 +1,44 @@
-"""HTTP/1.x request bytes to heads and bodies, by llhttp through httptools.
+"""HTTP/1.x request bytes to heads and bodies (RFC 9112).
 
-Theory of operation. llhttp knows the grammar, `head.admit` the rules; this module stands between
-them, keeps the limits, and tells its sink what has arrived, in order, whatever the slicing. What is
-wrong ends it: it raises `Refused` once, and must not be fed again.
+Theory of operation. `http1_lines` knows the grammar, `head.admit` the rules; this module stands
+between them, keeps the limits, and tells its sink what has arrived, in order, whatever the slicing.
+It reads one request and stops: what a client sends ahead waits as bytes, until the sink has
+answered and lets it `go_on`. What is wrong ends it: it raises `Refused` once, and must not be fed
+again.
 
-llhttp cannot be told that an upgrade is not offered: it takes such a request for one without a
-body, and stops. Then another parser reads on, beginning with a head made from nothing but the
-framing of the request, a number or the word "chunked".
+Why not llhttp, as others do? It forgives what is not to be forgiven here (blanks in the request
+line, a lone CR before it, RTSP), lets a trailer decide whether the connection ends, and tells of
+neither the protocol nor a chunk's extension, so that nobody above it could be stricter.
 
-This is the only module that knows httptools.
+A client that polls sends the same bytes again and again. So the last request of a connection is
+kept, as long as it is short and has no body: the same bytes mean the same head.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import httptools
-
+from daphne_supervisor.worker.chunks import Chunks
 from daphne_supervisor.worker.head import Refused, admit
+from daphne_supervisor.worker.http1_lines import (
+    check_start,
+    header_lines,
+    request_line,
+    stray,
+)
 
 if TYPE_CHECKING:
     from daphne_supervisor.config import Http
-    from daphne_supervisor.worker.head import Head, Headers
+    from daphne_supervisor.worker.head import Head
 
 __all__ = ["Parser", "Sink"]
+
+#: Bytes of a request that is kept for its next coming; browsers' have half of that.
+_LONGEST_KEPT = 2048
+#: Where the parser is: at the beginning of a request of which there is nothing yet, in a request
+#: line, in header lines, in a body of known length, in a chunked one; behind a request that is not
+#: answered, or behind the last one of the connection.
+_READY, _LINE, _HEAD, _BODY, _CHUNKS, _HELD, _DONE = range(7)
 
 
 class Sink(Protocol):
@@ -36,157 +51,211 @@ class Sink(Protocol):
         """Take a piece of its body."""
 
     def end_request(self) -> None:
-        """The body is complete."""
+        """The body, of a request that has one, is complete."""
 
-    def begin_handshake(self, head: Head) -> None:
-        """Take the head of a WebSocket handshake; nothing behind it is parsed."""
-
-
-def _framing(head: Head) -> bytes:
-    """Return a head that says nothing but how the body of `head` is framed."""
-    framing = b"Content-Length: %d" % (head.length or 0)
-    if head.chunked:
-        framing = b"Transfer-Encoding: chunked"
-    connection = b"close" if head.close else b"keep-alive"
-    return b"POST / HTTP/1.1\r\nConnection: %b\r\n%b\r\n\r\n" % (connection, framing)
+    def begin_handshake(self, head: Head, rest: bytes) -> None:
+        """Take the head of a WebSocket handshake, and what was received behind it."""
 
 
 class Parser:
     """The parser of one connection.
 
-    `begun` says that a head has begun to arrive and is not whole, `received` counts the bytes of
-    the present body.
+    `method` is that of the last request line, `received` counts the bytes of the present body,
+    `rest` is what was received and not read yet. `surplus` says that something came behind the last
+    request of the connection; it is thrown away (RFC 9112 section 9.6).
     """
 
     __slots__ = (
-        "_framing",
+        "_chunks",
+        "_head",
+        "_kept",
+        "_left",
         "_limits",
-        "_lines",
-        "_oversize",
-        "_parser",
-        "_partial",
+        "_place",
+        "_scanned",
         "_sink",
-        "_stopped",
         "_target",
-        "begun",
+        "_version",
+        "method",
         "received",
+        "rest",
+        "surplus",
     )
 
     def __init__(self, sink: Sink, limits: Http) -> None:
         """Tell `sink`, keep to `limits`."""
         self._sink = sink
         self._limits = limits
-        self._parser = httptools.HttpRequestParser(self)
+        self._place = _READY
+        self._head: Head
+        self._kept = b""  # the bytes of the last request, whose head is kept too
         self._target = b""
-        self._lines: Headers = []
-        self._partial = 0  # bytes of a head or of trailers so far, one read short at the most
-        self._oversize = False  # it may be too large: count exactly
-        self._framing = b""  # a head for the next parser, behind an upgrade that is ignored
-        self._stopped = False  # behind a handshake
-        self.begun = False
+        self._version = ""
+        self._scanned = 0  # bytes of a head that were searched for its end
+        self._left = 0  # bytes of a body that are to come
+        self._chunks: Chunks
+        self.method = ""
         self.received = 0
+        self.rest = b""
+        self.surplus = False
 
     @property
-    def method(self) -> bytes:
-        """Return the method of the present request."""
-        return self._parser.get_method()
+    def begun(self) -> bool:
+        """Say whether a head has begun to arrive and is not whole."""
+        return self._place is _LINE or self._place is _HEAD
 
-    def feed(self, data: bytes) -> bytes:
-        """Read `data`; return what of it lies behind a handshake. Raises `Refused`."""
-        if self._stopped:
-            return data
-        limits = self._limits
-        self._oversize = self.begun or len(data) > limits.max_header_size
-        self._partial += len(data)
-        while data and not self._stopped:
-            data = self._feed(data)
-        # llhttp keeps a line until it ends: of a head, and of the trailers behind a body.
-        if self._partial > limits.max_request_line + limits.max_header_size:
-            raise Refused(431, "headers exceed --max-header-size")
-        return data
+    @property
+    def held(self) -> bool:
+        """Say whether a request is complete, and `go_on` awaited."""
+        return self._place is _HELD
 
-    def _feed(self, data: bytes) -> bytes:
-        """Let llhttp read `data`; return what it has left."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as stop:
-            rest = data[stop.args[0] :]
-            if self._stopped:
-                return rest
-            self._parser = httptools.HttpRequestParser(self)
-            return self._framing + rest
-        except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, Refused):
-                raise error.__context__ from None
-            raise
-        except httptools.HttpParserInvalidMethodError:
-            raise Refused(501, "unknown method") from None
-        except httptools.HttpParserError as error:
-            raise Refused(400, f"malformed request: {error}") from None
-        return b""
+    @property
+    def hasty(self) -> bool:
+        """Say whether the present body has more pieces than are read in one go: `go_on` later."""
+        return self._place is _CHUNKS and self._chunks.hasty
 
-    # -- httptools' callbacks --
-
-    def on_message_begin(self) -> None:
-        """Note the first byte of a request."""
-        self.begun = True
-        self._partial = 0
-
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the request target."""
-        self._target += url
-        if len(self._target) > self._limits.max_request_line:
-            raise Refused(414, "request line exceeds --max-request-line")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header line. Behind a body it is a trailer, which nobody may take for a header."""
-        if self.begun:
-            self._lines.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Admit the head and tell of it."""
-        parser, lines, target = self._parser, self._lines, self._target
-        self._lines, self._target, self.begun, self._partial = [], b"", False, 0
-        if self._framing:
-            self._framing = b""
-            return
-        self._check_size(lines)
-        head = admit(parser.get_method().decode("ascii"), target, parser.get_http_version(), lines)
-        limit = self._limits.max_body_size
-        if limit and head.length is not None and head.length > limit:
-            raise Refused(413, "Content-Length exceeds --max-body-size")
-        # llhttp decides, not the head: it also takes Proxy-Connection for Connection.
-        if parser.should_upgrade():
-            if head.websocket:
-                if head.has_body:
-                    raise Refused(400, "a body beside a WebSocket handshake")
-                self._stopped = True
-                self._sink.begin_handshake(head)
+    def feed(self, data: bytes) -> None:
+        """Read `data`, up to the end of a request. Raises `Refused`."""
+        if self._place is _READY:
+            if data == self._kept:
+                self._place = _HELD
+                self._sink.begin_request(self._head)
                 return
-            self._framing = _framing(head)
+            self._place = _LINE
+            self._read(data)
+            short = self._place is _HELD and not self.rest and len(data) <= _LONGEST_KEPT
+            if short and self._head.length == 0:
+                self._kept = data
+        elif self._place is _HELD:
+            self.rest += data
+        elif self._place is _DONE:
+            self.surplus = True
+        else:
+            self._read(self.rest + data if self.rest else data)
+
+    def go_on(self) -> None:
+        """The request is answered: read the next one. Raises `Refused`."""
+        if self._place is _HELD:
+            self._place = _LINE if self.rest else _READY
+        if self.rest:
+            self._read(self.rest)
+
+    def _read(self, data: bytes) -> None:
+        """Read `data` up to the end of a request, or to what is not whole, which becomes `rest`."""
+        at, before = 0, -1
+        while at != before and self._place < _HELD and at < len(data):
+            before = at
+            at = _READERS[self._place](self, data, at)
+        self.rest = data[at:]
+        if self._place is _DONE and self.rest:
+            self.surplus, self.rest = True, b""
+        elif self._place is _LINE and not self.rest:
+            self._place = _READY
+
+    def _read_line(self, data: bytes, at: int) -> int:
+        """Read the request line; empty lines before it mean nothing (RFC 9112 section 2.2)."""
+        while data.startswith(b"\r\n", at):
+            at += 2
+        end = data.find(b"\r\n", at)
+        longest = self._limits.max_request_line
+        read = len(data) - 1 if end < 0 else end  # a CR may be the last byte
+        if read - at > longest:
+            raise check_start(data[at : at + longest + 1]) or Refused(
+                414, "request line exceeds --max-request-line"
+            )
+        if end < 0:
+            wrong = check_start(data[at:]) if data[at:] not in {b"", b"\r"} else None
+            if wrong is not None:
+                raise wrong
+            return at
+        self.method = ""
+        self.method, self._target, self._version = request_line(data[at:end])
+        self._place = _HEAD
+        self._scanned = 0
+        return end
+
+    def _read_head(self, data: bytes, at: int) -> int:
+        """Read the header lines; `at` is the end of the request line, its CR LF still to come."""
+        limits = self._limits
+        end = data.find(b"\r\n\r\n", at + self._scanned)
+        size = (len(data) - 3 if end < 0 else end) - at
+        if size > limits.max_header_size:
+            raise stray("header", data, at, at + limits.max_header_size + 4) or Refused(
+                431, "headers exceed --max-header-size"
+            )
+        if end < 0:
+            lone = stray("header", data, at + self._scanned, len(data))
+            if lone is not None:
+                raise lone
+            self._scanned = max(size, 0)
+            return at
+        block = data[at + 2 : end]
+        if block.count(b"\r\n") >= limits.max_header_count:
+            raise stray("header", block, 0, len(block)) or Refused(
+                431, "headers exceed --max-header-count"
+            )
+        lines = header_lines("header", block) if block else []
+        self._begin(admit(self.method, self._target, self._version, lines), data, end + 4)
+        return end + 4
+
+    def _begin(self, head: Head, data: bytes, end: int) -> None:
+        """Tell of an admitted head, which ended at `end`."""
+        self._head = head
+        self._kept = b""
         self.received = 0
+        limit = self._limits.max_body_size
+        if limit and (head.length or 0) > limit:
+            raise Refused(413, "Content-Length exceeds --max-body-size")
+        if head.websocket:
+            if head.has_body:
+                raise Refused(400, "a body beside a WebSocket handshake (RFC 6455 section 4.1)")
+            self._place = _DONE
+            self._sink.begin_handshake(head, data[end:])
+            return
+        if head.chunked:
+            self._place = _CHUNKS
+            self._chunks = Chunks(self._limits)
+        elif head.length:
+            self._place = _BODY
+            self._left = head.length
+        else:
+            self._place = _DONE if head.close else _HELD
         self._sink.begin_request(head)
 
-    def _check_size(self, lines: Headers) -> None:
-        limits = self._limits
-        if len(lines) > limits.max_header_count:
-            raise Refused(431, "headers exceed --max-header-count")
-        if self._oversize:
-            size = sum(len(name) + len(value) + 4 for name, value in lines)
-            if size > limits.max_header_size:
-                raise Refused(431, "headers exceed --max-header-size")
+    def _read_body(self, data: bytes, at: int) -> int:
+        """Read the body of a request with Content-Length."""
+        piece = data[at : at + self._left]
+        self._left -= len(piece)
+        self._receive(piece)
+        if not self._left:
+            self._end()
+        return at + len(piece)
 
-    def on_body(self, data: bytes) -> None:
-        """Hand a piece of the body on."""
-        self.received += len(data)
-        self._partial = 0
+    def _read_chunks(self, data: bytes, at: int) -> int:
+        """Read a chunked body."""
+        piece, at = self._chunks.read(data, at)
+        if piece:
+            self._receive(piece)
+        if self._chunks.done:
+            self._end()
+        return at
+
+    def _receive(self, piece: bytes) -> None:
+        self.received += len(piece)
         limit = self._limits.max_body_size
         if limit and self.received > limit:
             raise Refused(413, "body exceeds --max-body-size")
-        self._sink.receive_body(data)
+        self._sink.receive_body(piece)
 
-    def on_message_complete(self) -> None:
-        """Tell that the body is complete."""
-        if not self._framing and not self._stopped:
-            self._partial = 0
-            self._sink.end_request()
+    def _end(self) -> None:
+        self._place = _DONE if self._head.close else _HELD
+        self._sink.end_request()
+
+
+#: Who reads what comes next, by the place.
+_READERS = {
+    _LINE: Parser._read_line,  # noqa: SLF001
+    _HEAD: Parser._read_head,  # noqa: SLF001
+    _BODY: Parser._read_body,  # noqa: SLF001
+    _CHUNKS: Parser._read_chunks,  # noqa: SLF001
+}

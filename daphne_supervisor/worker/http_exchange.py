@@ -31,40 +31,27 @@ HIGH_WATER = 65_536
 class HttpExchange(Exchange):
     """The exchange of one request."""
 
-    __slots__ = (
-        "_body",
-        "_body_ended",
-        "_connection",
-        "_continued",
-        "_delivered",
-        "_dismissed",
-        "_headers",
-        "_queued",
-        "_size",
-        "_state",
-        "_status",
-        "_wire",
-        "head",
-        "stream",
-    )
+    # What most requests never change stands here, once for all of them.
+    _body: list[bytes] | None = None  # what waits for the application
+    _queued = 0  # bytes of it
+    _delivered = False  # the application has had the last of the body
+    _dismissed = False  # it hears that its client has left, though it has not
+    _continued = True  # the client was asked for the body, if it wants to be asked
+    _status = 0
+    _headers: Headers = []  # noqa: RUF012 - replaced, never changed
+    _size = 0  # bytes of body sent, counted for the access log
 
     def __init__(self, connection: Connection, wire: Wire, stream: int, head: Head) -> None:
         """Exchange `stream` of `wire`, whose head is `head`."""
-        super().__init__(connection.service, connection.contexts)
+        self._service = connection.service
         self._connection = connection
         self._wire = wire
         self.stream = stream
         self.head = head
-        self._body: list[bytes] = []
-        self._queued = 0
-        self._body_ended = False
-        self._delivered = False  # the application has had the last of the body
-        self._dismissed = False  # it hears that its client has left, though it has not
-        self._continued = not head.expects_continue
+        self._body_ended = head.length == 0
+        if head.expects_continue:
+            self._continued = False
         self._state = _NOT_STARTED
-        self._status = 0
-        self._headers: Headers = []
-        self._size = 0
 
     # -- from the codec --
 
@@ -80,7 +67,10 @@ class HttpExchange(Exchange):
 
     def receive_body(self, data: bytes) -> None:
         """Take a piece of the request body."""
-        self._body.append(data)
+        if self._body is None:
+            self._body = [data]
+        else:
+            self._body.append(data)
         self._queued += len(data)
         self._continued = True
         self.wake()
@@ -137,8 +127,11 @@ class HttpExchange(Exchange):
 
     def scope(self) -> dict[str, Any]:
         """Return the `http` scope."""
-        connection, service = self._connection, self._service
-        return http_scope(self.head, connection.peer, service.proxies, service.config.app.root_path)
+        service = self._service
+        scope = http_scope(self.head, self._connection.peer, service.proxies, service.root_path)
+        if service.state is not None:
+            scope["state"] = service.state.copy()
+        return scope
 
     async def receive(self) -> dict[str, Any]:
         """Return `http.request` with what has arrived of the body, then `http.disconnect`."""
@@ -156,8 +149,8 @@ class HttpExchange(Exchange):
         return {"type": "http.disconnect"}
 
     def _take_body(self) -> dict[str, Any]:
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
+        body = b"".join(self._body) if self._body else b""
+        self._body = None
         self._queued = 0
         self._delivered = self._body_ended
         self._wire.taken(self.stream)
@@ -175,11 +168,12 @@ class HttpExchange(Exchange):
         step = self._state.get(kind)
         if step is None:
             raise unexpected(kind, _EXPECTED[id(self._state)])
-        if self._connection.is_closing():
+        connection = self._connection
+        if connection.is_closing():
             await self.refuse()
         step(self, message)
-        if self._connection.congested:
-            await self._connection.drained()
+        if connection.congested:
+            await connection.drained()
             if self.gone:
                 raise ClientDisconnected
 
@@ -201,7 +195,8 @@ class HttpExchange(Exchange):
         except ValueError:
             self._state = _NOT_STARTED
             raise
-        self._count(body, more=more)
+        if self._waiters or self._service.access_log is not None:
+            self._note(body, more=more)
 
     def _send_body(self, message: dict[str, Any]) -> None:
         body = as_bytes(message.get("body", b""))
@@ -209,14 +204,17 @@ class HttpExchange(Exchange):
         self._wire.send(self.stream, body, more=more)
         if not more:
             self._state = _COMPLETE
-        self._count(body, more=more)
+        self._note(body, more=more)
 
-    def _count(self, body: bytes, *, more: bool) -> None:
-        if self.head.method != "HEAD":
-            self._size += len(body)
-        if not more:
+    def _note(self, body: bytes, *, more: bool) -> None:
+        """Count what was sent for the access log, and wake who waits for the end of it."""
+        if self._waiters and not more:
             self.wake()
-            self._log()
+        if self._service.access_log is not None:
+            if self.head.method != "HEAD":
+                self._size += len(body)
+            if not more:
+                self._log()
 
     # -- the end --
 

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import select
 import socket
+import struct
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -121,6 +122,13 @@ class LoopTransport(asyncio.Protocol):
         """Close now; what was not sent is lost."""
         self.disconnecting = True
         self._transport.abort()
+
+    def resetConnection(self) -> None:
+        """Close now with RST: a FIN would wait, in the kernel, behind what the peer leaves."""
+        sock = self._transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.abortConnection()
 
     def loseWriteConnection(self) -> None:
         """Send FIN once everything written has been sent; keep reading. TLS closes instead."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http
 import re
+from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
     from daphne_supervisor.worker.head import Head, Headers
 
-__all__ = ["CONTINUE", "RETRY_AFTER", "Response", "encode_switch", "error_page"]
+__all__ = ["CONTINUE", "RETRY_AFTER", "Identity", "Response", "encode_switch", "error_page"]
+
+#: The `Date` and `Server` header lines of a second; and both with the empty line behind them.
+Identity = tuple[bytes, bytes, bytes]
 
 #: RFC 9110 section 15.2.1.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -31,20 +35,26 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Headers of the application's that the server writes itself or is bound by.
 _STEERING = frozenset(
     {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding"}
+    | {b"upgrade"}
 )
 #: Names seen in responses, by their exact spelling: lower case if the server has to look at the
 #: value, None if not. Applications use few names; one that makes them up does not fill the memory.
 _names: dict[bytes, bytes | None] = {}
 _MAX_NAMES = 1024
+#: Lines seen in responses, as they are sent: most applications send most of them every time. Those
+#: who never send the same twice begin anew when there are so many; a cookie is not kept at all.
+_lines: dict[tuple[bytes, bytes], bytes] = {}
+_MAX_LINES, _LONGEST_LINE = 1024, 256
+#: Control bytes, of which a horizontal tab is none (RFC 9110 section 5.5). Some of them would end
+#: the line, or the head; and some would do so for a client that is lax.
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
-    for status in http.HTTPStatus
-}
-#: Statuses whose responses never have a body (RFC 9110 sections 15.3.5, 15.4.5).
-_NO_CONTENT = 204
-_BODILESS = frozenset({_NO_CONTENT, 304})
+_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n"
 _FIRST_FINAL, _LAST = 200, 999
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
+#: Statuses whose responses never have a body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
+_NO_CONTENT, _RESET_CONTENT = 204, 205
+_BODILESS = frozenset({_NO_CONTENT, _RESET_CONTENT, 304})
 
 
 def _learn(name: bytes) -> bytes | None:
@@ -59,130 +69,145 @@ def _learn(name: bytes) -> bytes | None:
     return steering
 
 
+def _line(name: bytes, value: bytes) -> bytes:
+    """Return a header line as it is sent. Raises `ValueError` when it would not be one line."""
+    if not isinstance(value, bytes):
+        raise TypeError
+    if _FORBIDDEN.search(value):
+        message = f"value of header {name!r} has a control byte: {value!r}"
+        raise ValueError(message)
+    line = b"%b: %b\r\n" % (name, value)
+    if len(line) <= _LONGEST_LINE and name.lower() != b"set-cookie":
+        if len(_lines) >= _MAX_LINES:
+            _lines.clear()
+        _lines[name, value] = line
+    return line
+
+
 def _blame(headers: Iterable[Any]) -> ValueError:
-    """Return the error that names the header which cannot be sent."""
+    """Return the error that names the header which is no pair of byte strings."""
     for line in headers:
         try:
             name, value = line
         except (TypeError, ValueError):
             return ValueError(f"header {line!r} is not a pair of name and value")
-        if not isinstance(name, bytes):
-            return ValueError(
-                f"Header name {name!r} expected to be `bytes`, but got `{type(name)}`"
-            )
-        if not isinstance(value, bytes):
-            return ValueError(
-                f"Header value {value!r} expected to be `bytes`, but got `{type(value)}`"
-            )
-        if any(byte in value for byte in b"\r\n\0"):
-            return ValueError(f"value of header {name!r} has CR, LF or NUL: {value!r}")
+        for what, text in (("name", name), ("value", value)):
+            if not isinstance(text, bytes):
+                return ValueError(
+                    f"Header {what} {text!r} expected to be `bytes`, but got `{type(text)}`"
+                )
     return ValueError("response headers cannot be encoded")
 
 
+@lru_cache(maxsize=_LAST)
 def status_line(status: int) -> bytes:
-    """Return the status line; an unknown status has an empty reason phrase."""
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    """Return the status line; an unknown status has an empty reason phrase.
+
+    Raises `ValueError` for what is no final status (RFC 9110 section 15).
+    """
+    if not _FIRST_FINAL <= status <= _LAST:
+        message = f"status {status!r} is not a final HTTP status (RFC 9110 section 15)"
+        raise ValueError(message)
+    phrase = _PHRASES.get(status, "")
+    return f"HTTP/1.1 {status:d} {phrase}\r\n".encode("ascii")
 
 
 class Response:
     """Encodes the responses of one connection, one after the other.
 
-    `start` encodes the head, `body` each piece of the body. Then `complete` says that the last byte
-    is encoded, `close` that the connection must end with it, `size` how many bytes of body went
-    out.
+    `start` encodes the head, `body` each piece of the body. `begun` says that a head was encoded,
+    `close` that the connection must end with the last byte.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "_left", "begun", "close", "complete", "size", "status")
+    __slots__ = ("_bodiless", "_chunked", "_left", "begun", "close")
 
     def __init__(self) -> None:
         """Be ready for a first response."""
-        self.reset()
-
-    def reset(self) -> None:
-        """Be ready for the next response."""
-        self.begun = self.complete = self.close = False
+        self.begun = self.close = False
         self._bodiless = self._chunked = False
-        self._left: int | None = None
-        self.size = 0
-        self.status = 0
+        self._left: int | None = None  # bytes of the body that are still to come, if that is known
 
-    def start(
+    def start(  # noqa: C901 - one loop without calls: it is run for each response
         self,
         request: Head,
         status: Any,
         headers: Sequence[Any],
-        *,
         size: int | None,
-        identity: tuple[bytes, bytes],
+        identity: Identity,
+        *,
         close: bool,
     ) -> bytes:
         """Return the bytes of the head.
 
         `status` and `headers` are the application's, and may be anything. `size` is that of the
         whole body in bytes, `None` when it is still to be seen. `identity` holds the Date and
-        Server lines for an application that sets none. Raises `ValueError` when status or headers
-        cannot be sent.
+        Server lines for an application that sets none. Raises `ValueError`, with nothing changed,
+        when status or headers cannot be sent.
         """
-        if not isinstance(status, int) or not _FIRST_FINAL <= status <= _LAST:
-            message = f"status {status!r} is not a final HTTP status (RFC 9110 section 15)"
-            raise ValueError(message)
-        self._bodiless = request.method == "HEAD" or status in _BODILESS
-        self.close = close or request.close
+        if not isinstance(status, int):
+            message = f"status {status!r} is not a number"
+            raise ValueError(message)  # noqa: TRY004 - what a bad status has always raised
         lines = [status_line(status)]
+        length = None
+        options = b""
+        date, server, rest = identity
+        close = close or request.close
         try:
-            length, date, server = self._add(lines, headers, identity)
+            for name, value in headers:
+                steering = _names[name] if name in _names else _learn(name)
+                if steering is None:
+                    lines.append(_lines.get((name, value)) or _line(name, value))
+                elif steering == b"content-length":
+                    length = _length(value, length)
+                elif steering == b"date":
+                    date, rest = _line(name, value), b""
+                elif steering == b"server":
+                    server, rest = _line(name, value), b""
+                elif steering == b"connection":
+                    close = close or b"close" in value.lower()
+                elif steering == b"upgrade":  # it has to be a connection option too
+                    lines.append(_line(name, value))
+                    options = b"upgrade"
         except (AttributeError, TypeError):
             raise _blame(headers) from None
-        lines += self._frame(request, status, length, size)
-        lines += (server, date, b"\r\n")
-        head = _joined(lines, headers)
+        if close:
+            options = b"close, upgrade" if options else b"close"
+        self._frame(lines, request, status, length, size, options)
+        lines.append(rest or server + date + b"\r\n")
         self.begun = True
-        self.status = status
-        return head
+        return b"".join(lines)
 
-    def _add(
-        self, lines: list[bytes], headers: Sequence[Any], identity: tuple[bytes, bytes]
-    ) -> tuple[int | None, bytes, bytes]:
-        """Add the application's header lines; return its Content-Length, and Date and Server."""
-        length = None
-        date, server = identity
-        for name, value in headers:
-            steering = _names[name] if name in _names else _learn(name)
-            if steering is None:
-                lines.append(b"%b: %b\r\n" % (name, value))
-            elif steering == b"content-length":
-                length = _length(value, length)
-            elif steering == b"date":
-                date = b"%b: %b\r\n" % (name, value)
-            elif steering == b"server":
-                server = b"%b: %b\r\n" % (name, value)
-            elif steering == b"connection" and b"close" in value.lower():
-                self.close = True
-        return length, date, server
-
-    def _frame(
-        self, request: Head, status: int, length: int | None, known: int | None
-    ) -> list[bytes]:
-        """Choose the framing (RFC 9112 section 6.3) and return the lines that announce it."""
-        lines = []
+    def _frame(  # noqa: PLR0917 - the second half of `start`
+        self,
+        lines: list[bytes],
+        request: Head,
+        status: int,
+        length: int | None,
+        known: int | None,
+        options: bytes,
+    ) -> None:
+        """Choose the framing (RFC 9112 section 6.3) and add the lines that announce it."""
+        bodiless = self._bodiless = status in _BODILESS or request.method == "HEAD"
         self._chunked = False
-        if length is None and known is not None and (known or not self._bodiless):
+        if status == _RESET_CONTENT:
+            length = 0  # it has to be said: without framing it would last until the end
+        elif length is None and (known or not bodiless):
             length = known
         if length is not None:
             if status != _NO_CONTENT:
                 lines.append(b"Content-Length: %d\r\n" % length)
-        elif not self._bodiless:
+        elif not bodiless:
             if request.version == "1.1":
                 self._chunked = True
                 lines.append(b"Transfer-Encoding: chunked\r\n")
             else:
-                self.close = True
-        self._left = None if self._bodiless else length
-        if self.close:
-            lines.append(b"Connection: close\r\n")
+                options = options or b"close"
+        self._left = None if bodiless else length
+        self.close = options.startswith(b"close")
+        if options:
+            lines.append(b"Connection: %b\r\n" % options)
         elif request.version == "1.0":
             lines.append(b"Connection: keep-alive\r\n")
-        return lines
 
     def body(self, body: bytes, *, more: bool) -> bytes:
         """Return the bytes of a piece of the body, the last one unless there is `more`.
@@ -191,26 +216,19 @@ class Response:
         be the beginning of another response to the client. One that sends less has its connection
         closed, which tells the client.
         """
-        self.complete = not more
-        if self._bodiless:
-            return b""
-        size = len(body)
-        self.size += size
-        if self._chunked:
-            return _chunk(body, size, more=more)
         if self._left is not None:
-            self._left -= size
-            if self._left < 0:
+            left = self._left - len(body)
+            if left < 0:
                 message = "the application sends more than its Content-Length"
                 raise ValueError(message)
-            if self._left and not more:
+            self._left = left
+            if left and not more:
                 self.close = True
+        elif self._bodiless:
+            return b""
+        elif self._chunked:
+            return _chunk(body, len(body), more=more)
         return body
-
-    @property
-    def short(self) -> bool:
-        """Say whether a complete response had fewer bytes than its Content-Length."""
-        return self.complete and bool(self._left)
 
 
 def _length(value: Any, before: int | None) -> int:
@@ -236,19 +254,6 @@ def _chunk(body: bytes, size: int, *, more: bool) -> bytes:
     return chunk if more else chunk + b"0\r\n\r\n"
 
 
-def _joined(lines: list[bytes], headers: Iterable[Any]) -> bytes:
-    """Return the head as bytes, sure that it has no line that nobody meant.
-
-    Each entry of `lines` but the empty ones must be one line. Counting CR and LF over the whole
-    is the same check as looking into each value, and much cheaper.
-    """
-    head = b"".join(lines)
-    count = len(lines) - lines.count(b"")
-    if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
-        raise _blame(headers)
-    return head
-
-
 #: What the application may not set in the answer to a handshake.
 _HANDSHAKE = frozenset(
     {b"connection", b"sec-websocket-accept", b"sec-websocket-extensions"}
@@ -256,30 +261,29 @@ _HANDSHAKE = frozenset(
 )
 
 
-def encode_switch(lines: Headers, headers: Sequence[Any], identity: tuple[bytes, bytes]) -> bytes:
+def encode_switch(lines: Headers, headers: Sequence[Any], identity: Identity) -> bytes:
     """Return a 101 response: our `lines`, then the application's `headers`.
 
     Raises `ValueError` when a header of the application's cannot be sent.
     """
-    encoded = [status_line(101), *(b"%b: %b\r\n" % line for line in lines)]
-    date, server = identity
+    encoded = [_SWITCHING, *(b"%b: %b\r\n" % line for line in lines)]
+    date, server, _ = identity
     try:
         for name, value in headers:
             steering = _names[name] if name in _names else _learn(name)
             if name.lower() in _HANDSHAKE:
                 message = f"header {name!r} of the handshake is the server's to set"
                 raise ValueError(message)
-            if steering == b"date":
-                date = b""
+            if steering is None:
+                encoded.append(_line(name, value))
+            elif steering == b"date":
+                date = _line(name, value)
             elif steering == b"server":
-                server = b""
-            elif steering is not None:
-                continue  # a 101 has no body to frame
-            encoded.append(b"%b: %b\r\n" % (name, value))
-    except TypeError:
+                server = _line(name, value)
+            # and nothing else: a 101 has no body to frame
+    except (AttributeError, TypeError):
         raise _blame(headers) from None
-    encoded += (server, date, b"\r\n")
-    return _joined(encoded, headers)
+    return b"".join([*encoded, server, date, b"\r\n"])
 
 
 def error_page(status: int, text: str) -> tuple[Headers, bytes]:

@@ -144,36 +144,30 @@ class Proxies:
         return _SCHEMES.get(lines[-1].decode("latin-1").split(",")[-1].strip().lower())
 
 
-def _common(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
-    """Return the keys that both kinds of scope share; `scheme` is still HTTP's."""
-    client: Address | None = list(peer.client) if peer.client else None
-    scheme = peer.scheme
-    if peer.trusted:
-        if head.root_path is not None:
-            root_path = unquote_to_bytes(head.root_path).decode("utf-8", "replace")
-        if proxies.enabled:
-            client = proxies.client(head) or client
-            scheme = proxies.scheme(head) or scheme
-    return {
+def http_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
+    """Return the `http` connection scope (ASGI HTTP specification, "HTTP Connection Scope")."""
+    client, server = peer.client, peer.server
+    scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": head.version,
-        "scheme": scheme,
+        "method": head.method,
+        "scheme": peer.scheme,
         "path": head.path,
         "raw_path": head.raw_path,
         "query_string": head.query,
         "root_path": root_path,
-        "headers": head.headers,
-        "client": client,
-        "server": list(peer.server) if peer.server else None,
+        "headers": head.headers.copy(),
+        "client": client and [*client],
+        "server": server and [*server],
+        "extensions": {},
     }
-
-
-def http_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
-    """Return the `http` connection scope (ASGI HTTP specification, "HTTP Connection Scope")."""
-    scope = _common(head, peer, proxies, root_path)
-    scope["method"] = head.method
-    scope["extensions"] = {}
+    if peer.trusted:
+        if head.root_path is not None:
+            scope["root_path"] = unquote_to_bytes(head.root_path).decode("utf-8", "replace")
+        if proxies.enabled:
+            scope["client"] = proxies.client(head) or scope["client"]
+            scope["scheme"] = proxies.scheme(head) or scope["scheme"]
     return scope
 
 
@@ -185,8 +179,9 @@ def subprotocols(head: Head) -> list[str]:
 
 def websocket_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
     """Return the `websocket` scope (ASGI specification, "WebSocket Connection Scope")."""
-    scope = _common(head, peer, proxies, root_path)
+    scope = http_scope(head, peer, proxies, root_path)
     scope["type"] = "websocket"
+    del scope["method"]
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = subprotocols(head)
     scope["extensions"] = {"websocket.http.response": {}}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from daphne_supervisor.scoreboard import Scoreboard
     from daphne_supervisor.worker.connection import Connection
     from daphne_supervisor.worker.exchange import Exchange
+    from daphne_supervisor.worker.response import Identity
 
     Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
@@ -38,7 +39,8 @@ FULL_EPISODE = 10.0
 class Service:
     """One worker's application and everything its connections need to serve it.
 
-    `state` is what the application's lifespan left for its requests. The counters are read by the
+    `state` is what the application's lifespan left for its requests, each of which has a copy;
+    `now` returns the monotonic time in seconds. The counters are read by the
     heartbeat: `requests` since the start (requests and WebSockets begun; `handshakes` of them were
     WebSockets), `messages` of WebSockets both ways since the start, `in_flight` application calls
     of requests and handshakes that run now, `websockets` open now. At `most_in_flight` of them
@@ -64,7 +66,9 @@ class Service:
         self.application = application
         self.access_log = access_log
         self.loop = loop
+        self.now = loop.time
         self.proxies = Proxies(config.proxy)
+        self.root_path = config.app.root_path
         self.threads = Threads(config.process.threads)
         self.state: dict[str, Any] | None = None
         self.connections: set[Connection] = set()
@@ -87,26 +91,16 @@ class Service:
         self._second = -1
         server = config.http.server_name
         self._server = f"Server: {server}\r\n".encode("latin-1") if server else b""
-        self._identity = (b"", b"")
+        self._identity = (b"", b"", b"")
 
-    def now(self) -> float:
-        """Return the monotonic time in seconds."""
-        return self.loop.time()
-
-    def identity(self) -> tuple[bytes, bytes]:
+    def identity(self) -> Identity:
         """Return the `Date` and `Server` header lines, made once a second."""
         now = int(time.time())
         if now != self._second:
             self._second = now
             date = f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii")
-            self._identity = (date, self._server)
+            self._identity = (date, self._server, self._server + date + b"\r\n")
         return self._identity
-
-    def call(self, scope: dict[str, Any], receive: Any, send: Any) -> Awaitable[None]:
-        """Call the application once; each call has a copy of the lifespan's state."""
-        if self.state is not None:
-            scope["state"] = self.state.copy()
-        return self.application(scope, receive, send)
 
     def warn_once(self, key: str, message: str, *args: object) -> None:
         """Log a warning the first time that `key` is met."""

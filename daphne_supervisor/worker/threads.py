@@ -21,7 +21,10 @@ from asgiref.sync import ThreadSensitiveContext
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CallContexts", "Lease", "Threads"]
+__all__ = ["Call", "Lease", "Threads"]
+
+#: Contexts that wait for a call: what a busy worker has in flight, at 1 KiB each.
+_SPARE = 256
 
 
 class _Thread:
@@ -52,61 +55,47 @@ class _Thread:
 
 
 class Lease(Executor):
-    """The executor of one application call; it takes a thread at its first use."""
+    """The executor of one application call; it takes a thread at its first use.
 
-    __slots__ = ("_thread", "_threads")
+    `used` says that it has one.
+    """
+
+    __slots__ = ("_thread", "_threads", "used")
 
     def __init__(self, threads: Threads) -> None:
         """Lease from `threads`."""
         self._threads = threads
-        self._thread: _Thread | None = None
-
-    @property
-    def used(self) -> bool:
-        """Say whether a thread was taken."""
-        return self._thread is not None
+        self._thread: _Thread
+        self.used = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run `fn` on this call's thread."""
-        if self._thread is None:
+        if not self.used:
+            self.used = True
             self._thread = self._threads.least_busy()
         return self._thread.submit(fn, *args, **kwargs)
 
 
-class CallContexts:
-    """The context variables that the application calls of one connection begin with.
+class Call:
+    """The context variables that one application call begins with; in them asgiref finds `lease`.
 
-    In them asgiref finds the lease. To enter asgiref's context costs as much as all the rest of a
-    small request, so it is done once for a connection, and again only after a call that did use its
-    lease. It is never left: what an application has started in the background may go on using the
-    thread after its call has ended.
+    To enter asgiref's context costs as much as all the rest of a small request. So a call that has
+    not used its lease leaves it to a later one. The context is never left: what an application has
+    started in the background may go on using the thread after its call has ended.
     """
 
-    __slots__ = ("_base", "_context", "_lease", "_threads")
+    __slots__ = ("context", "lease")
 
-    def __init__(self, threads: Threads) -> None:
-        """Lease from `threads`."""
-        self._threads = threads
-        # Not the context of the moment when it is renewed: a pipelined request begins within the
-        # task of the one before, and must not see that one's variables.
-        self._base = contextvars.copy_context()
-        self._renew()
-
-    def _renew(self) -> None:
-        self._lease = self._threads.lease()
-        self._context = self._base.copy()
-        self._context.run(self._enter)
+    def __init__(self, base: contextvars.Context, lease: Lease) -> None:
+        """Begin with the variables of `base`, and with `lease`."""
+        self.lease = lease
+        self.context = base.copy()
+        self.context.run(self._enter)
 
     def _enter(self) -> None:
         # A coroutine that awaits nothing: one step is all of it.
         with contextlib.suppress(StopIteration):
-            ThreadSensitiveContext(executor=self._lease).__aenter__().send(None)
-
-    def begin(self) -> contextvars.Context:
-        """Return the context for one more call, whose lease is its own as soon as it is used."""
-        if self._lease.used:
-            self._renew()
-        return self._context.copy()
+            ThreadSensitiveContext(executor=self.lease).__aenter__().send(None)
 
 
 class Threads:
@@ -115,15 +104,28 @@ class Threads:
     def __init__(self, count: int) -> None:
         """Hold up to `count` threads; each is started when it is first needed."""
         self._threads = [_Thread(f"daphne-supervisor-{number + 1}") for number in range(count)]
+        # Not the context of the moment when a call begins: a pipelined request begins within the
+        # task of the one before, and must not see that one's variables.
+        self._base = contextvars.copy_context()
+        self._spare: list[Call] = []
 
     @property
     def busy(self) -> int:
         """Return how many threads have something to do."""
         return sum(1 for thread in self._threads if thread.pending)
 
-    def lease(self) -> Lease:
-        """Return the executor for one application call."""
-        return Lease(self)
+    def begin(self) -> Call:
+        """Return what one application call begins with; a copy of its context is the call's."""
+        while self._spare:
+            call = self._spare.pop()
+            if not call.lease.used:  # what outlived another call may have used it meanwhile
+                return call
+        return Call(self._base, Lease(self))
+
+    def end(self, call: Call) -> None:
+        """Keep what the application call, which has ended, did not use."""
+        if not call.lease.used and len(self._spare) < _SPARE:
+            self._spare.append(call)
 
     def least_busy(self) -> _Thread:
         """Return the thread with the least to do."""

@@ -11,9 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from daphne_supervisor.worker.head import Head, Headers, Refused
+    from collections.abc import Callable
 
-__all__ = ["Codec", "Handler", "Message", "Messages", "Port", "Request", "Wire"]
+    from daphne_supervisor.worker.head import Head, Headers, Refused
+    from daphne_supervisor.worker.response import Identity
+
+__all__ = ["Codec", "Handler", "Message", "Messages", "Port", "Request", "Wire", "Worker"]
 
 Message = str | bytes
 """A WebSocket message: text or binary."""
@@ -40,27 +43,34 @@ class Port(Protocol):
     def shut(self) -> None:
         """Send FIN once everything written is sent; go on reading."""
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Do `call` when everybody else has had a turn."""
+
     def now(self) -> float:
         """Return the monotonic time in seconds."""
 
-    def identity(self) -> tuple[bytes, bytes]:
+    def identity(self) -> Identity:
         """Return the `Date` and `Server` header lines of this second."""
+
+    @property
+    def worker(self) -> Worker:
+        """The worker that the connection belongs to."""
 
     @property
     def congested(self) -> bool:
         """Say whether the client reads slower than we write."""
 
-    @property
-    def lingering(self) -> bool:
-        """Say whether every answer should be the last of its connection."""
 
-    @property
-    def draining(self) -> bool:
-        """Say whether the worker is about to leave."""
+class Worker(Protocol):
+    """How far the worker has come in leaving.
 
-    @property
-    def closing_websockets(self) -> bool:
-        """Say whether WebSockets are told to leave."""
+    While `lingering` every answer should be its connection's last, while `draining` nothing new is
+    begun, and WebSockets are told to leave from `closing_websockets` on.
+    """
+
+    lingering: bool
+    draining: bool
+    closing_websockets: bool
 
 
 class Request(Protocol):
@@ -84,7 +94,7 @@ class Request(Protocol):
         """Take a piece of the request body."""
 
     def end_body(self) -> None:
-        """Note that the request body is complete."""
+        """Note that the request body is complete, unless the head has said that there is none."""
 
     def lost(self) -> None:
         """Note that the client has left."""
@@ -140,6 +150,9 @@ class Messages(Protocol):
     def receive_message(self, message: Message) -> None:
         """Take a message from the client."""
 
+    def breathe(self) -> None:
+        """Read no more of this client until others had their turn; then resume the codec."""
+
     def expire(self) -> None:
         """The application has taken longer than --websocket_connect_timeout to answer."""
 
@@ -157,6 +170,9 @@ class Codec(Protocol):
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent."""
+
+    def relieved(self) -> None:
+        """The client has taken most of what was written: `congested` is no more."""
 
     def lost(self) -> None:
         """The connection is gone."""

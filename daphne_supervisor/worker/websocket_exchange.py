@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, as_bytes, unexpected
+from daphne_supervisor.worker.framing import CODES
 from daphne_supervisor.worker.scope import subprotocols, websocket_scope
 
 if TYPE_CHECKING:
@@ -30,38 +31,21 @@ logger = logging.getLogger("daphne_supervisor.worker")
 HIGH_WATER = 1_048_576
 _ABNORMAL, _INTERNAL_ERROR = 1006, 1011
 _FORBIDDEN = 403
-#: The close codes that may be sent: those that RFC 6455 section 7.4.1 and the IANA registry define
-#: for it, those registered by libraries, and private ones.
-_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
 
 class WebSocketExchange(Exchange):
     """The exchange of one WebSocket."""
 
-    __slots__ = (
-        "_answered",
-        "_close_code",
-        "_close_reason",
-        "_codec",
-        "_connected",
-        "_connection",
-        "_denial",
-        "_head",
-        "_messages",
-        "_queued",
-        "_state",
-        "paused",
-    )
-
     def __init__(self, connection: Connection, codec: WebSocket, head: Head) -> None:
         """Exchange the messages of `codec`, whose handshake was `head`."""
-        super().__init__(connection.service, connection.contexts)
+        super().__init__(connection.service)
         self._connection = connection
         self._codec = codec
         self._head = head
         self._messages: deque[Message] = deque()
         self._queued = 0
         self.paused = False  # too much waits for the application
+        self._breathing = False  # others have their turn
         self._connected = False  # the application has had websocket.connect
         self._answered = False  # it has accepted: its call is in flight no more
         self._close_code = 0
@@ -85,15 +69,30 @@ class WebSocketExchange(Exchange):
         self._service.messages += 1
         self._messages.append(message)
         self._queued += len(message)
-        if not self.paused and self._full:
+        if not self.paused and self._holds(1.0):
             self.paused = True
             self._connection.pause_reading()
         self.wake()
 
-    @property
-    def _full(self) -> bool:
+    def _holds(self, part: float) -> bool:
+        """Say whether this part of what may wait for the application does wait."""
         limit = self._service.config.websocket.max_queue
-        return len(self._messages) >= limit or self._queued >= HIGH_WATER
+        return len(self._messages) >= limit * part or self._queued >= HIGH_WATER * part
+
+    def breathe(self) -> None:
+        """Read no more of this client until the loop has looked at everyone else."""
+        if not self._breathing:
+            self._breathing = True
+            self._connection.pause_reading()
+            self._connection.soon(self._breathed)
+
+    def _breathed(self) -> None:
+        """Let messages flow again: first what the codec has held back, which may be enough."""
+        self._breathing = False
+        if not self.paused:
+            self._codec.resume()
+        if not (self.paused or self._breathing):
+            self._connection.resume_reading()
 
     def closed(self, code: int, reason: str) -> None:
         """Note that the WebSocket is over."""
@@ -104,7 +103,8 @@ class WebSocketExchange(Exchange):
         self._state = _CLOSED
         if self.paused:
             self.paused = False
-            self._connection.resume_reading()
+            if not self._breathing:
+                self._connection.resume_reading()
         self.leave()
 
     def expire(self) -> None:
@@ -116,10 +116,13 @@ class WebSocketExchange(Exchange):
 
     def scope(self) -> dict[str, Any]:
         """Return the `websocket` scope."""
-        connection, service = self._connection, self._service
-        return websocket_scope(
-            self._head, connection.peer, service.proxies, service.config.app.root_path
+        service = self._service
+        scope = websocket_scope(
+            self._head, self._connection.peer, service.proxies, service.root_path
         )
+        if service.state is not None:
+            scope["state"] = service.state.copy()
+        return scope
 
     async def receive(self) -> dict[str, Any]:
         """Return `websocket.connect`, then the messages, then `websocket.disconnect`."""
@@ -138,9 +141,10 @@ class WebSocketExchange(Exchange):
             await self.wait()
         message = self._messages.popleft()
         self._queued -= len(message)
-        if self.paused and not self._full:
+        # At half, for a client that sends more than we take; and not at once, for the others.
+        if self.paused and not self._holds(0.5):
             self.paused = False
-            self._connection.resume_reading()
+            self.breathe()
         key = "text" if isinstance(message, str) else "bytes"
         return {"type": "websocket.receive", key: message}
 
@@ -222,7 +226,7 @@ class WebSocketExchange(Exchange):
         code, reason = message.get("code", 1000), message.get("reason") or ""
         if code is None:
             code = 1000
-        if code not in _CODES:
+        if code not in CODES:
             error = f"close code {code!r} may not be sent (RFC 6455 section 7.4)"
             raise ValueError(error)
         self._codec.close(code, reason)

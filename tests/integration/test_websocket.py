@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -30,6 +31,8 @@ PATIENCE = 10.0
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 _MEBIBYTE = 1024 * 1024
+#: What no compression makes much smaller.
+NOISE = b"".join(zlib.crc32(b"%d" % number).to_bytes(4) for number in range(200_000))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +48,9 @@ def opened(server: Daphne, path: str, **options: Any) -> ClientConnection:
         f"ws://127.0.0.1:{server.port}/{path}",
         open_timeout=PATIENCE,
         close_timeout=PATIENCE,
-        compression=None,
         max_size=None,
         proxy=None,
-        **options,
+        **{"compression": None, **options},
     )
 
 
@@ -254,6 +256,82 @@ def test_a_message_too_large_in_pieces_is_1009(server: Daphne) -> None:
         client.send(frame(BINARY, bytes(600_000), last=False) + frame(0, bytes(600_000)))
         assert int.from_bytes(client.rest()[2:4]) == 1009
     assert ended(server)["code"] == 1009
+
+
+def test_a_flood_of_fragments_is_1008() -> None:
+    """Empty ones have no size to be limited by."""
+    with Daphne(APPLICATION, "--websocket-max-fragments", "100") as server:
+        with raw(server, "echo") as client:
+            client.send(frame(BINARY, last=False) + frame(0, last=False) * 100)
+            assert int.from_bytes(client.rest()[2:4]) == 1008
+        assert ended(server)["code"] == 1008
+        assert "--websocket-max-fragments" in server.log()
+
+
+# -- compression --
+
+
+@pytest.fixture(scope="module")
+def dense(request: pytest.FixtureRequest) -> Iterator[Daphne]:
+    """Return a server that compresses, with the further options of the test."""
+    with Daphne(APPLICATION, "--websocket-compression", *getattr(request, "param", ())) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "dense",
+    [(), ("--websocket-compression-context-takeover", "--websocket-compression-window-bits", "9")],
+    ids=["forgetful", "takeover"],
+    indirect=True,
+)
+def test_messages_are_compressed_for_a_client_that_offers_it(dense: Daphne) -> None:
+    """Text and bytes, small, large and in fragments, one after another; not all are worth it."""
+    with opened(dense, "echo", compression="deflate") as websocket:
+        assert websocket.response is not None
+        answer = websocket.response.headers["sec-websocket-extensions"]
+        assert answer.startswith("permessage-deflate")
+        messages: list[str | bytes] = ["", "text", "no end of text " * 4000, NOISE]
+        for message in [*messages, *messages]:
+            websocket.send(message)
+            assert websocket.recv(PATIENCE) == message
+        websocket.send(["once ", "upon " * 5000, "a time"])
+        assert websocket.recv(PATIENCE) == "once " + "upon " * 5000 + "a time"
+    ended(dense)
+
+
+def test_a_client_that_offers_nothing_gets_nothing_compressed(dense: Daphne) -> None:
+    """Nor does one that is served by default."""
+    with opened(dense, "echo") as websocket:
+        websocket.send("x" * 5000)
+        assert websocket.recv(PATIENCE) == "x" * 5000
+        assert websocket.response is not None
+        assert "sec-websocket-extensions" not in websocket.response.headers
+    ended(dense)
+
+
+def test_a_bomb_is_found_while_it_is_small(dense: Daphne) -> None:
+    """By the ratio, and the log names the option."""
+    (worker,) = dense.worker_pids()
+    with opened(dense, "echo", compression="deflate") as websocket:
+        before = psutil.Process(worker).memory_info().rss
+        websocket.send(bytes(500_000_000 // 8), text=False)
+        assert closed(websocket)[0] == 1008
+    assert psutil.Process(worker).memory_info().rss - before < 16 * _MEBIBYTE
+    assert ended(dense)["code"] == 1008
+    assert "--websocket-compression-max-ratio" in dense.log()
+
+
+def test_a_large_message_is_refused_by_what_it_becomes() -> None:
+    """However small it is on its way."""
+    options = ("--websocket-compression", "--websocket-compression-max-ratio", "0")
+    with Daphne(APPLICATION, *options) as server:
+        with opened(server, "echo", compression="deflate") as websocket:
+            websocket.send(bytes(_MEBIBYTE))
+            assert websocket.recv(PATIENCE) == bytes(_MEBIBYTE)
+            websocket.send(bytes(_MEBIBYTE + 1))
+            assert closed(websocket)[0] == 1009
+        assert ended(server)["code"] == 1009
+        assert "--websocket-max-message-size" in server.log()
 
 
 # -- back-pressure --

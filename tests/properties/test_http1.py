@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from daphne_supervisor.config import Http
 from daphne_supervisor.worker.http1 import Phase
+from tests.fuzz import http1 as fuzzed
+from tests.fuzz.choices import join
 from tests.support.wire import Rig, bytewise, cut
 
 if TYPE_CHECKING:
@@ -229,3 +233,61 @@ def test_any_slicing_of_anything_is_the_same(data: bytes, places: list[int]) -> 
         requests = [(each.head.target, each.body, each.ended, each.gone) for each in rig.requests]
         seen.append((refusals, requests, [head.target for head, _ in rig.handler.upgrades]))
     assert seen[0] == seen[1] == seen[2]
+
+
+@settings(max_examples=300)
+@given(data=GARBAGE | ALMOST_VALID, choices=st.binary(max_size=30))
+def test_nothing_in_between_makes_another_request(data: bytes, choices: bytes) -> None:
+    """Answers, deadlines, drains, a lost client: what was sent means what it means by itself.
+
+    What a fuzzer looks for at length, here for a moment.
+    """
+    fuzzed.check(join(data, choices))
+
+
+#: Streams that grow by a number, each of what could be gone over again and again.
+GROWING = {
+    "blank lines": lambda size: b"\r\n" * size,
+    "target": lambda size: b"GET /" + b"a" * size,
+    "header": lambda size: b"GET / HTTP/1.1\r\nX: " + b"a" * size,
+    "headers": lambda size: b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * size + b"\r\n",
+    "connection": lambda size: (
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + b"close," * size + b"\r\n\r\n"
+    ),
+    "requests": lambda size: b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * size,
+    "chunks": lambda size: CHUNKED + b"1\r\na\r\n" * size,
+    "extension": lambda size: CHUNKED + b"1;" + b"a" * size,
+    "trailers": lambda size: CHUNKED + b"0\r\n" + b"X: y\r\n" * size,
+    "swallowed": lambda size: CHUNKED + b"1\r\na\r\n" * size + b"0\r\n\r\nGET / HTTP/1.1\r\n",
+}
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def work(pieces: list[bytes], answer: Callable[[Rig], None]) -> int:
+    """Return how many functions are called to read `pieces`: a clock that is always right."""
+    rig = Rig(Http(max_header_count=10**6))
+    called = 0
+
+    def count(_frame: object, event: str, _function: object) -> None:
+        nonlocal called
+        called += event in {"call", "c_call"}
+
+    for piece in pieces:
+        sys.setprofile(count)
+        try:
+            rig.feed(piece)
+        finally:
+            sys.setprofile(None)
+        answer(rig)
+    return called
+
+
+@pytest.mark.parametrize("growing", GROWING.values(), ids=GROWING.keys())
+@pytest.mark.parametrize("answer", [settle, lambda _: None], ids=["answered", "unanswered"])
+def test_work_grows_with_what_is_sent(
+    growing: Callable[[int], bytes], answer: Callable[[Rig], None]
+) -> None:
+    """Twice the bytes are at most twice the work, in any slicing: nothing is gone over again."""
+    for slicing in (lambda data: [data], bytewise):
+        once, twice, four = (work(slicing(growing(size)), answer) for size in (50, 100, 200))
+        assert four - twice <= 2.2 * (twice - once) + 50

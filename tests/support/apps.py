@@ -197,6 +197,11 @@ class Probe:
         status, _, text = scope["query_string"].partition(b"-")
         await respond(send, text, int(status))
 
+    async def path_blob(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Answer with as many KiB as the query says, in one piece."""
+        del receive
+        await respond(send, bytes(1024 * int(scope["query_string"])))
+
     async def path_threads(self, scope: Scope, receive: Any, send: Any) -> None:
         """Run synchronous code twice for as many seconds as the query says; say on which thread."""
         del receive

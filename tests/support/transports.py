@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from daphne_supervisor.config import WebSocket as Limits
+    from daphne_supervisor.worker.response import Identity
 
 __all__ = [
     "HANDSHAKE",
@@ -35,6 +37,7 @@ __all__ = [
     "Records",
     "Stage",
     "Transport",
+    "deflated",
     "frame",
     "handshake",
     "on_loop",
@@ -103,6 +106,12 @@ def frame(
     return header + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
 
 
+def deflated(payload: bytes) -> bytes:
+    """Return what a client makes of a message by RFC 7692 section 7.2.1."""
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4] or b"\x00"
+
+
 class Transport(StringTransport):
     """Twisted's fake with the rest of what `LoopTransport` offers."""
 
@@ -112,6 +121,8 @@ class Transport(StringTransport):
         self.waiting = 0
         """Bytes that the client has not taken."""
         self.shut = False
+        self.reset = False
+        """Whether it has ended with RST rather than FIN."""
 
     def unsent(self) -> int:
         """Return the bytes that wait in the write buffer."""
@@ -124,6 +135,11 @@ class Transport(StringTransport):
     def loseWriteConnection(self) -> None:  # noqa: N802
         """Note that our side is closed."""
         self.shut = True
+
+    def resetConnection(self) -> None:  # noqa: N802
+        """Note how the connection ended."""
+        self.reset = True
+        self.abortConnection()
 
 
 class Records:
@@ -286,6 +302,14 @@ class Line:
         return self.transport.producerState == "producing"
 
 
+class Worker:
+    """How far a worker has come in leaving, as the test says."""
+
+    def __init__(self) -> None:
+        """Stay."""
+        self.lingering = self.draining = self.closing_websockets = False
+
+
 class Port:
     """The port of a codec: it remembers, and its clock stands until it is moved."""
 
@@ -295,7 +319,7 @@ class Port:
         self.sent = b""
         self.end = ""
         """The first of "close", "abort" and "shut" that was asked for."""
-        self.lingering = self.draining = self.closing_websockets = False
+        self.worker = Worker()
         self.congested = False
 
     def write(self, data: bytes) -> None:
@@ -329,13 +353,17 @@ class Port:
     def resume_reading(self) -> None:
         """Let it be."""
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Refuse: it is the exchange that lets others have their turn."""
+        raise AssertionError(call)
+
     def now(self) -> float:
         """Return the time that was set."""
         return self.time
 
-    def identity(self) -> tuple[bytes, bytes]:
+    def identity(self) -> Identity:
         """Return no lines."""
-        return b"", b""
+        return b"", b"", b"\r\n"
 
 
 class Listener:
@@ -347,6 +375,12 @@ class Listener:
         self.ends: list[tuple[int, str]] = []
         self.expired = False
         self.paused = False
+        self.breathless = False
+        """Whether it was asked to let others have their turn: `codec.resume()` ends that."""
+
+    def breathe(self) -> None:
+        """Hear that enough was read for now."""
+        self.breathless = True
 
     def receive_message(self, message: str | bytes) -> None:
         """Take a message."""
@@ -362,10 +396,13 @@ class Listener:
         self.ends.append((code, reason))
 
 
-def opened(limits: Limits) -> tuple[WebSocket, Port, Listener]:
-    """Return a codec that has accepted its handshake, with its port and its exchange."""
+def opened(limits: Limits, offer: bytes = b"") -> tuple[WebSocket, Port, Listener]:
+    """Return a codec that has accepted its handshake, with its port and its exchange.
+
+    The client has offered the extensions in `offer`.
+    """
     port, listener = Port(), Listener()
-    websocket = WebSocket(port, handshake(), b"", limits)
+    websocket = WebSocket(port, handshake(offer), b"", limits)
     websocket.attach(listener)
     websocket.accept(None, [])
     websocket.catch_up()
@@ -373,8 +410,10 @@ def opened(limits: Limits) -> tuple[WebSocket, Port, Listener]:
     return websocket, port, listener
 
 
-def handshake() -> Head:
-    """Return the head of `HANDSHAKE`, admitted."""
+def handshake(offer: bytes = b"") -> Head:
+    """Return the head of `HANDSHAKE`, admitted, with the extensions in `offer`."""
     first, *lines = HANDSHAKE.split(b"\r\n")[:-2]
-    pairs = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+    if offer:
+        lines.append(b"Sec-WebSocket-Extensions: " + offer)
+    pairs = [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)]
     return admit("GET", first.split(b" ")[1], "1.1", pairs)

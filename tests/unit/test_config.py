@@ -76,6 +76,13 @@ OURS = {
     "--max-connections": 0,
     "--max-inflight": 0,
     "--websocket-max-queue": 32,
+    "--websocket-max-fragments": 1024,
+    "--websocket-compression": False,
+    "--websocket-compression-min-size": 1024,
+    "--websocket-compression-max-ratio": 100,
+    "--websocket-compression-window-bits": 12,
+    "--websocket-compression-memory-level": 5,
+    "--websocket-compression-context-takeover": False,
 }
 SHORT = {
     "-b": "--bind",

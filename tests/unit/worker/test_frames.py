@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 
 from daphne_supervisor.config import WebSocket as Limits
-from daphne_supervisor.worker.frames import Machine, unmask
-from tests.support.transports import frame
+from daphne_supervisor.worker.compression import Deflate, agree
+from daphne_supervisor.worker.frames import Machine, is_hopeless, unmask
+from tests.support.transports import deflated, frame
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -26,10 +29,14 @@ class Records:
         """Keep a frame."""
         self.heard.append(("write", data))
 
-    def failed(self, code: int, reason: str) -> None:
+    def pinged(self, payload: bytes) -> None:
+        """Keep a ping."""
+        self.heard.append(("pinged", payload))
+
+    def failed(self, code: int, reason: str, option: str = "") -> None:
         """Keep a failure."""
         assert reason
-        self.heard.append(("failed", code))
+        self.heard.append(("failed", code, option) if option else ("failed", code))
 
     def ended(self, code: int | None, reason: str | None) -> None:
         """Keep the end."""
@@ -39,11 +46,16 @@ class Records:
 def fed(data: bytes, limits: Limits | None = None) -> list[tuple[object, ...]]:
     """Return what a fresh machine says about `data`."""
     owner = Records()
-    Machine(owner, limits or Limits()).feed(data)
+    machine = Machine(owner, limits or Limits())
+    while data:
+        rest = machine.feed(data)
+        if rest == data:
+            break
+        data = rest
     return owner.heard
 
 
-@pytest.mark.parametrize("payload", [b"", b"a", b"abcd" * 5 + b"e"])
+@pytest.mark.parametrize("payload", [b"", b"a", b"abcd" * 5 + b"e", bytes(1024), bytes(1025)])
 def test_a_mask_comes_off(payload: bytes) -> None:
     """The payload of a client's frame is what it was before it was masked."""
     mask = b"\x0a\xff\x00\x13"
@@ -54,7 +66,7 @@ def test_a_mask_comes_off(payload: bytes) -> None:
 def test_fragments_become_one_message_around_a_ping() -> None:
     """A control frame may stand between fragments; it is answered, the message stays whole."""
     data = frame(TEXT, b"he", last=False) + frame(PING, b"?") + frame(0, b"llo")
-    assert fed(data) == [("write", b"\x8a\x01?"), (b"hello", False)]
+    assert fed(data) == [("pinged", b"?"), (b"hello", False)]
 
 
 def test_it_says_when_it_stands_inside_a_message() -> None:
@@ -78,8 +90,9 @@ def test_a_pong_is_swallowed() -> None:
     ("payload", "end"),
     [
         (b"\x03\xe9away", (1001, "away")),
-        (b"\x03\xe8", (1000, None)),
-        (b"", (None, None)),
+        (b"\x03\xf6", (1014, "")),
+        (b"\x03\xe8", (1000, "")),
+        (b"", (None, "")),
     ],
 )
 def test_a_close_frame_is_answered_in_kind(payload: bytes, end: tuple[object, ...]) -> None:
@@ -119,7 +132,9 @@ def test_a_violation_fails_the_connection_once(data: bytes, code: int) -> None:
 def test_a_frame_too_large_is_refused_by_its_header() -> None:
     """No payload is waited for; the code is that of RFC 6455 section 7.4.1."""
     limits = Limits(max_frame_size=10, max_message_size=0)
-    assert fed(frame(BINARY, b"x" * 11)[:7], limits) == [("failed", 1009)]
+    assert fed(frame(BINARY, b"x" * 11)[:7], limits) == [
+        ("failed", 1009, "--websocket-max-frame-size")
+    ]
     assert fed(frame(BINARY, b"x" * 10), limits) == [(b"x" * 10, True)]
 
 
@@ -127,7 +142,22 @@ def test_a_message_too_large_is_refused_at_the_fragment_that_exceeds() -> None:
     """Fragments count together; the messages before it have been delivered."""
     limits = Limits(max_frame_size=0, max_message_size=10)
     data = frame(BINARY, b"ok") + frame(BINARY, b"x" * 6, last=False) + frame(0, b"x" * 5)
-    assert fed(data, limits) == [(b"ok", True), ("failed", 1009)]
+    assert fed(data, limits) == [
+        (b"ok", True),
+        ("failed", 1009, "--websocket-max-message-size"),
+    ]
+
+
+def test_a_message_of_too_many_frames_is_refused_at_the_first_that_exceeds() -> None:
+    """Empty ones count too; every message begins to count anew."""
+    limits = Limits(max_fragments=2)
+    good = frame(BINARY, b"a", last=False) + frame(0, b"b")
+    bad = frame(BINARY, last=False) + frame(0, last=False) + frame(0)[:6]
+    assert fed(good + good + bad, limits) == [
+        (b"ab", True),
+        (b"ab", True),
+        ("failed", 1008, "--websocket-max-fragments"),
+    ]
 
 
 def test_a_frame_that_is_sent_by_the_machine_reaches_the_wire_whole() -> None:
@@ -135,9 +165,11 @@ def test_a_frame_that_is_sent_by_the_machine_reaches_the_wire_whole() -> None:
     owner = Records()
     machine = Machine(owner, Limits())
     machine.sendCloseFrame(1012, b"back soon")
-    machine.feed(frame(PING, b"?") + frame(TEXT, b"late") + frame(CLOSE, b"\x03\xf4back soon"))
+    for late in (frame(PING, b"?"), frame(TEXT, b"late"), frame(CLOSE, b"\x03\xf4back soon")):
+        assert machine.feed(late) == b""
     assert owner.heard == [
         ("write", b"\x88\x0b\x03\xf4back soon"),
+        ("pinged", b"?"),
         (b"late", False),
         ("ended", 1012, "back soon"),
     ]
@@ -148,3 +180,97 @@ def test_nothing_is_logged_by_autobahn(caplog: pytest.LogCaptureFixture) -> None
     caplog.set_level(0)
     assert fed(frame(TEXT, b"a", mask=None)) == [("failed", 1002)]
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("size", [100, 400])
+@pytest.mark.parametrize(
+    "payload", [b"a\xff", b"\xed\xa0", b"\xf4\x90", b"\xc0", b"x" * 20 + b"\xf5"]
+)
+def test_text_is_hopeless_at_its_first_wrong_byte(payload: bytes, size: int) -> None:
+    """Surrogates and what is beyond Unicode too; bytes have no wrong ones."""
+    for opcode in (1, 2):
+        data = frame(opcode, payload + bytes(size))[: (8 if size > 100 else 6) + len(payload)]
+        assert is_hopeless(b"a" + data, 1) is (opcode == 1)
+
+
+@pytest.mark.parametrize("payload", [b"", b"abc", b"\xc3", b"\xed", b"\xf0\x9f\x98"])
+def test_half_a_character_may_become_a_whole_one(payload: bytes) -> None:
+    """As long as the bytes so far are the beginning of one."""
+    assert not is_hopeless(frame(1, payload + bytes(50))[: 6 + len(payload)], 0)
+
+
+def test_a_header_alone_is_not_hopeless() -> None:
+    """It has nothing to say yet."""
+    whole = frame(1, bytes(200))
+    assert not any(is_hopeless(whole[:cut], 0) for cut in range(1, 9))
+
+
+def test_so_many_frames_are_read_at_once() -> None:
+    """Others want their turn; what is left is returned, and can be fed again."""
+    owner = Records()
+    machine = Machine(owner, Limits(max_fragments=0))
+    data = frame(BINARY, b"0", last=False) + frame(0, b"1", last=False) * 1000 + frame(0, b"2")
+    turns = 0
+    while data:
+        data = machine.feed(data)
+        turns += 1
+        assert machine.exhausted is bool(data)
+    assert owner.heard == [(b"0" + b"1" * 1000 + b"2", True)]
+    assert turns == 4
+
+
+# -- compressed messages --
+
+#: What is not made smaller than a step.
+NOISE = b"".join(zlib.crc32(b"%d" % number).to_bytes(4) for number in range(2000))
+
+
+def inflated(data: bytes, limits: Limits, step: int) -> list[tuple[object, ...]]:
+    """Return what a machine that inflates says about `data`, fed in pieces."""
+    owner = Records()
+    agreement = agree([b"permessage-deflate"], limits)
+    assert agreement is not None
+    machine = Machine(owner, limits, Deflate(agreement, limits))
+    rest = b""
+    for at in range(0, len(data), step):
+        rest += data[at : at + step]
+        while rest and (left := machine.feed(rest)) != rest:
+            rest = left
+    return owner.heard
+
+
+@pytest.mark.parametrize("step", [1, 1000, 1 << 20])
+def test_a_compressed_message_is_inflated_over_its_fragments(step: int) -> None:
+    """RSV1 stands on the first of them only (RFC 7692 section 6.1), text is looked at."""
+    text = "".join(f"{number:x} é" for number in range(9000))
+    payload = deflated(text.encode())
+    data = frame(TEXT, payload[:5000], last=False, reserved=4) + frame(0, b"", last=False)
+    data += frame(PING) + frame(0, payload[5000:]) + frame(TEXT, b"plain")
+    assert inflated(data, Limits(), step) == [
+        ("pinged", b""),
+        (text.encode(), False),
+        (b"plain", False),
+    ]
+    assert inflated(frame(BINARY, deflated(NOISE), reserved=4), Limits(), step) == [(NOISE, True)]
+
+
+@pytest.mark.parametrize("step", [1, 1000, 1 << 20])
+@pytest.mark.parametrize(
+    ("payload", "heard"),
+    [
+        (b"\xff" * 5000, ("failed", 1007)),
+        (deflated(b"cut off")[:-2], ("failed", 1007)),
+        (deflated(b"\xff"), ("failed", 1007)),
+        (deflated(b"x" * 10_000 + b"\xc3"), ("failed", 1007)),
+        (deflated(b"\xff" + NOISE) + b"no deflated data", ("failed", 1007)),
+        (deflated(b"x" * 100_001), ("failed", 1009, "--websocket-max-message-size")),
+        (deflated(b"\xff" + b"x" * 9_000_000), ("failed", 1009, "--websocket-max-message-size")),
+    ],
+)
+def test_what_a_compressed_message_breaks_first_is_said_once(
+    payload: bytes, heard: tuple[object, ...], step: int
+) -> None:
+    """The same, however the network cuts."""
+    limits = Limits(max_message_size=100_000, compression_max_ratio=0)
+    data = frame(TEXT, payload, reserved=4) + frame(PING)
+    assert inflated(data, limits, step) == [heard]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import pytest
 
 from daphne_supervisor.config import WebSocket as Limits
 from daphne_supervisor.worker.websocket import CLOSE_TIMEOUT, Phase, WebSocket
-from tests.support.transports import Listener, Port, frame, handshake, opened
+from tests.support.transports import Listener, Port, deflated, frame, handshake, opened
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 CALM = Limits(websocket_timeout=-1, connect_timeout=0, ping_interval=0, ping_timeout=0)
+DENSE = Limits(websocket_timeout=-1, ping_interval=0, compression=True)
+OFFER = b"permessage-deflate"
+#: What a client sends with RSV1 set (RFC 7692 section 6).
+DEFLATED = 4
+NOISE = b"".join(zlib.crc32(b"%d" % number).to_bytes(4) for number in range(2000))
 
 
 def connecting(limits: Limits = CALM, early: bytes = b"") -> tuple[WebSocket, Port, Listener]:
@@ -112,21 +118,6 @@ def test_a_denial_that_cannot_be_sent_changes_nothing(
     assert (websocket.phase, port.sent, port.end) == (Phase.CONNECTING, b"", "")
 
 
-def test_the_application_has_so_long_to_answer() -> None:
-    """The deadline is --websocket_connect_timeout; it is reported once."""
-    websocket, port, listener = connecting(Limits(connect_timeout=5))
-    assert websocket.deadline == port.time + 5
-    websocket.expire(port.time + 5)
-    assert (listener.expired, websocket.deadline) == (True, math.inf)
-
-
-@pytest.mark.parametrize("patience", [0.0, -1.0])
-def test_the_application_may_have_forever(patience: float) -> None:
-    """0 and less mean no limit."""
-    websocket, _, _ = connecting(Limits(connect_timeout=patience))
-    assert websocket.deadline == math.inf
-
-
 # -- messages in --
 
 
@@ -165,6 +156,198 @@ def test_a_pong_is_no_message() -> None:
     websocket, port, listener = opened(CALM)
     websocket.receive(frame(PONG, b"x") + frame(PONG))
     assert (listener.messages, port.sent, port.end) == ([], b"", "")
+
+
+@pytest.mark.parametrize("step", [1, 3, 50])
+def test_a_frame_in_many_pieces_arrives(step: int) -> None:
+    """And the frames behind it, in as many."""
+    websocket, _, listener = opened(CALM)
+    data = frame(TEXT, b"a" * 200) + frame(BINARY, bytes(70_000)) + frame(PING) + frame(TEXT, b"b")
+    for at in range(0, len(data), step):
+        websocket.receive(data[at : at + step])
+    assert listener.messages == ["a" * 200, bytes(70_000), "b"]
+    assert websocket._machine is None, "an idle connection would keep a state machine"
+
+
+@pytest.mark.parametrize("size", [1000, 65_536, 70_000])
+@pytest.mark.parametrize("step", [300, 90, 1])
+def test_a_bad_byte_fails_in_the_middle_of_its_frame(size: int, step: int) -> None:
+    """The rest need not come (RFC 6455 section 8.1)."""
+    websocket, port, listener = opened(CALM)
+    data = frame(TEXT, b"a" * 250 + b"\xed\xa0" + bytes(size - 252))
+    bad = len(data) - size + 252
+    for at in range(0, bad - step, step):
+        websocket.receive(data[at : at + step])
+        assert port.end == ""
+    websocket.receive(data[bad - (bad - 1) % step - 1 : bad])
+    assert listener.ends == [(1007, "text message is not UTF-8")]
+
+
+def test_a_frame_that_comes_in_drops_is_not_read_from_its_beginning_again() -> None:
+    """The lane would: so the third piece finds the machine."""
+    websocket, _, _ = opened(CALM)
+    data = frame(BINARY, bytes(60_000))
+    websocket.receive(data[:100])
+    assert websocket._machine is None
+    websocket.receive(data[100:200])
+    assert websocket._machine is not None
+    assert websocket._rest == b""
+
+
+def test_what_an_application_has_no_room_for_waits() -> None:
+    """As it was received; it goes on when the exchange says so, and nothing is lost."""
+    websocket, _, listener = opened(CALM)
+    listener.paused = True
+    websocket.receive(b"".join(frame(TEXT, b"%d" % number) for number in range(4))[:-1])
+    assert listener.messages == ["0"]
+    websocket.resume()
+    assert listener.messages == ["0", "1"]
+    listener.paused = False
+    websocket.resume()
+    assert listener.messages == ["0", "1", "2"]
+    websocket.receive(frame(TEXT, b"3")[-1:])
+    assert listener.messages == ["0", "1", "2", "3"]
+
+
+def test_behind_fragments_that_fill_the_queue_nothing_is_read() -> None:
+    """As behind a message in one frame."""
+    websocket, _, listener = opened(CALM)
+    listener.paused = True
+    websocket.receive(frame(TEXT, b"1", last=False) + frame(0, b"2") + frame(TEXT, b"3"))
+    assert listener.messages == ["12"]
+    websocket.resume()
+    assert listener.messages == ["12", "3"]
+
+
+@pytest.mark.parametrize("piece", [frame(PING), frame(PONG), frame(TEXT, b"", last=False)])
+def test_others_have_their_turn_in_a_flood(piece: bytes) -> None:
+    """Of frames that make no message: so many are read, and the rest later."""
+    websocket, _, listener = opened(Limits(max_fragments=0, websocket_timeout=-1, ping_interval=0))
+    if piece[0] < 0x80:
+        websocket.receive(piece)
+        piece = frame(0, b"", last=False)
+    websocket.receive(piece * 1000 + frame(0 if piece[0] < 0x80 else TEXT, b"end"))
+    turns = 0
+    while listener.breathless:
+        listener.breathless = False
+        turns += 1
+        assert listener.messages == []
+        websocket.resume()
+    assert (listener.messages, turns) == (["end"], 3)
+
+
+def test_others_have_their_turn_in_a_flood_while_we_close() -> None:
+    """The peer's close frame is found all the same."""
+    websocket, port, listener = opened(CALM)
+    websocket.close(1000, "")
+    websocket.receive(frame(PING) * 1000 + frame(CLOSE, b"\x03\xe8"))
+    assert port.end == ""
+    while listener.breathless:
+        listener.breathless = False
+        websocket.resume()
+    assert port.end == "close"
+
+
+# -- compression --
+
+
+def test_compression_is_agreed_on_in_the_handshake() -> None:
+    """If it is on, and the client offers it; the answer stands among our lines."""
+    for limits, offer in ((DENSE, OFFER), (DENSE, b""), (DENSE, b"x"), (CALM, OFFER)):
+        port = Port()
+        websocket = WebSocket(port, handshake(offer), b"", limits)
+        websocket.attach(Listener())
+        websocket.accept(None, [])
+        agreed = b"Sec-WebSocket-Extensions: permessage-deflate; " in port.sent
+        assert agreed is (limits is DENSE and offer is OFFER)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 4096, 70_000, 1_000_000])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("step", [100, 1 << 20])
+def test_a_compressed_message_arrives(size: int, opcode: int, step: int) -> None:
+    """In one frame or in fragments, in any slicing, between plain ones."""
+    websocket, _, listener = opened(DENSE, OFFER)
+    text = "".join(f"{number:x} " for number in range(size // 4 + 1))[:size]
+    payload = deflated(text.encode())
+    data = frame(opcode, payload, reserved=DEFLATED) + frame(TEXT, b"plain")
+    data += frame(opcode, payload[:50], reserved=DEFLATED, last=False) + frame(PING)
+    data += frame(0, payload[50:])
+    for at in range(0, len(data), step):
+        websocket.receive(data[at : at + step])
+    message = text if opcode == TEXT else text.encode()
+    assert listener.messages == [message, "plain", message]
+    assert websocket._machine is None
+
+
+def test_a_client_keeps_to_the_window_that_was_agreed_on() -> None:
+    """What refers farther back is not deflated by it."""
+    noise = b"".join(zlib.crc32(b"%d" % number).to_bytes(4) for number in range(5000))
+    for offer, end in ((OFFER, []), (OFFER + b"; client_max_window_bits", [1007])):
+        websocket, _, listener = opened(DENSE, offer)
+        websocket.receive(frame(BINARY, deflated(noise + noise), reserved=DEFLATED))
+        assert [code for code, _ in listener.ends] == end
+
+
+@pytest.mark.parametrize("step", [1, 100, 1 << 20])
+@pytest.mark.parametrize(
+    ("data", "code", "said"),
+    [
+        (frame(BINARY, b"\xff\xff", reserved=DEFLATED), 1007, "RFC 7692"),
+        (frame(BINARY, bytes(5000), reserved=DEFLATED), 1007, "RFC 7692"),
+        (frame(TEXT, deflated(b"\xff"), reserved=DEFLATED), 1007, "UTF-8"),
+        (frame(TEXT, deflated(b"\xff" + bytes(2_000_000)), reserved=DEFLATED), 1008, "ratio"),
+        (frame(BINARY, deflated(bytes(150_000)), reserved=DEFLATED), 1008, "compression-max-ratio"),
+        (frame(BINARY, deflated(bytes(9_000_000)), reserved=DEFLATED), 1008, "max-ratio"),
+        (frame(TEXT, deflated(b"\xff" + NOISE) + b"junk", reserved=DEFLATED), 1007, "UTF-8"),
+        (frame(PING, reserved=DEFLATED), 1002, "control frame"),
+        (frame(TEXT, b"x", reserved=2), 1002, "RSV"),
+        (frame(TEXT, b"x", reserved=6), 1002, "RSV"),
+        (frame(TEXT, last=False) + frame(0, b"x", reserved=DEFLATED), 1002, "continuation"),
+    ],
+)
+def test_a_compressed_violation_is_one_in_any_slicing(
+    data: bytes, code: int, said: str, step: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the log names the rule or the option."""
+    caplog.set_level("INFO")
+    websocket, port, listener = opened(DENSE, OFFER)
+    for at in range(0, len(data), step):
+        websocket.receive(data[at : at + step])
+    assert ([end[0] for end in listener.ends], port.end) == ([code], "shut")
+    assert listener.messages == []
+    assert said in caplog.text
+
+
+def test_without_an_agreement_a_compressed_frame_is_a_violation() -> None:
+    """RSV1 means nothing then (RFC 6455 section 5.2)."""
+    websocket, _, listener = opened(DENSE)
+    websocket.receive(frame(TEXT, deflated(b"x"), reserved=DEFLATED))
+    assert listener.ends[0][0] == 1002
+
+
+def test_bombs_wait_while_the_application_has_no_room() -> None:
+    """A read full of small frames would otherwise become gigabytes at once."""
+    websocket, _, listener = opened(DENSE, OFFER)
+    listener.paused = True
+    websocket.receive(frame(BINARY, deflated(bytes(65_536)), reserved=DEFLATED) * 100)
+    assert len(listener.messages) == 1
+
+
+def test_a_message_above_the_smallest_size_is_sent_compressed() -> None:
+    """A smaller one is sent as it is, and so is one that nothing is gained by."""
+    websocket, port, _ = opened(DENSE, OFFER)
+    websocket.send(b"x" * 1023, text=True)
+    assert port.take()[:1] == b"\x81"
+    websocket.send(b"x" * 1024, text=True)
+    websocket.send(b"x" * 1024, text=False)
+    both = port.take()
+    size = 2 + both[1]
+    assert (both[0], both[size]) == (0xC1, 0xC2)
+    inflater = zlib.decompressobj(-12)
+    assert inflater.decompress(both[2:size] + b"\0\0\xff\xff") == b"x" * 1024
+    websocket.send(NOISE, text=False)
+    assert port.take() == b"\x82\x7e\x1f\x40" + NOISE
 
 
 # -- messages out --
@@ -244,24 +427,6 @@ def test_both_close_at_the_same_time() -> None:
     assert (listener.ends, port.end) == ([(1000, "")], "close")
 
 
-def test_a_peer_that_does_not_answer_our_close_is_cut_off() -> None:
-    """The closing handshake has its time."""
-    websocket, port, _ = opened(CALM)
-    websocket.close(1000, "")
-    websocket.expire(websocket.deadline)
-    assert (port.end, websocket.phase) == ("abort", Phase.CLOSED)
-
-
-def test_a_peer_that_still_takes_messages_is_not_cut_off() -> None:
-    """Our close frame waits behind them; how long that may take is --write-timeout's to say."""
-    websocket, port, _ = opened(CALM)
-    websocket.close(1000, "")
-    port.congested = True
-    now = websocket.deadline
-    websocket.expire(now)
-    assert (port.end, websocket.deadline) == ("", now + CLOSE_TIMEOUT)
-
-
 def test_a_violation_while_we_close_is_the_end() -> None:
     """There is nothing to wait for any more."""
     websocket, port, listener = opened(CALM)
@@ -299,19 +464,60 @@ def test_a_violation_fails_the_connection(
     assert websocket.phase is Phase.CLOSED
 
 
+def test_a_frame_cut_by_our_close_is_read_to_its_end() -> None:
+    """What is behind it would otherwise be taken for a violation."""
+    websocket, port, listener = opened(CALM)
+    data = frame(TEXT, b"x" * 100) + frame(CLOSE, b"\x03\xe8")
+    websocket.receive(data[:50])
+    websocket.close(1000, "")
+    websocket.receive(data[50:-1])
+    assert (port.end, websocket.phase) == ("", Phase.CLOSING)
+    websocket.receive(data[-1:])
+    assert (port.end, websocket.phase, listener.messages) == ("close", Phase.CLOSED, [])
+
+
+def test_a_close_frame_that_waits_is_found_when_we_close() -> None:
+    """It may stand behind messages that the application had no room for."""
+    websocket, port, listener = opened(CALM)
+    listener.paused = True
+    websocket.receive(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(CLOSE))
+    websocket.close(1000, "")
+    assert (port.end, listener.messages, listener.ends) == ("close", ["1"], [(1000, "")])
+
+
 @pytest.mark.parametrize(
-    "limits",
-    [Limits(max_message_size=100, max_frame_size=0), Limits(max_message_size=0, max_frame_size=9)],
+    ("limits", "data", "code", "option"),
+    [
+        (
+            Limits(max_message_size=100, max_frame_size=0),
+            frame(BINARY, bytes(101)),
+            1009,
+            "--websocket-max-message-size",
+        ),
+        (
+            Limits(max_message_size=0, max_frame_size=9),
+            frame(BINARY, bytes(101)),
+            1009,
+            "--websocket-max-frame-size",
+        ),
+        (
+            Limits(max_fragments=2),
+            frame(BINARY, last=False) + frame(0, last=False) + frame(0),
+            1008,
+            "--websocket-max-fragments",
+        ),
+    ],
 )
-def test_a_message_too_large_names_the_options(
-    limits: Limits, caplog: pytest.LogCaptureFixture
+def test_a_message_beyond_a_limit_names_the_option(
+    limits: Limits, data: bytes, code: int, option: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever reads the log knows what to raise."""
     caplog.set_level("INFO")
     websocket, _, listener = opened(limits)
-    websocket.receive(frame(BINARY, b"x" * 101))
-    assert listener.ends[0][0] == 1009
-    assert "--websocket-max-message-size, --websocket-max-frame-size" in caplog.text
+    websocket.receive(data)
+    assert [end[0] for end in listener.ends] == [code]
+    assert listener.messages == []
+    assert f"({option})" in caplog.text
 
 
 def test_a_connection_that_is_lost_closed_abnormally() -> None:
@@ -330,84 +536,31 @@ def test_the_worker_leaves() -> None:
     assert port.sent == b"\x88\x11\x03\xf4service restart"
 
 
-# -- time --
-
-
-def test_a_silent_peer_is_pinged_and_dropped() -> None:
-    """After the interval a ping, after the timeout the end; the log names the option."""
-    websocket, port, listener = opened(
-        Limits(websocket_timeout=-1, ping_interval=20, ping_timeout=30)
-    )
-    assert websocket.deadline == port.time + 20
-    websocket.expire(port.time + 20)
-    assert (port.take(), websocket.deadline) == (b"\x89\x00", port.time + 50)
-    websocket.expire(port.time + 49)
-    assert (port.take(), port.end) == (b"", "")
-    websocket.expire(port.time + 50)
-    assert (port.end, listener.ends[0][0]) == ("abort", 1006)
-
-
-def test_a_peer_that_speaks_is_not_pinged() -> None:
-    """Whatever it sends proves that it is there."""
-    websocket, port, _ = opened(Limits(websocket_timeout=-1, ping_interval=20, ping_timeout=30))
-    begin = port.time
-    port.time = begin + 19
-    websocket.receive(frame(TEXT, b"x"))
-    websocket.expire(begin + 20)
-    assert (port.sent, websocket.deadline) == (b"", begin + 39)
-
-
-def test_a_peer_that_answers_lives_on() -> None:
-    """The next ping comes an interval after its pong."""
-    websocket, port, _ = opened(Limits(websocket_timeout=-1, ping_interval=20, ping_timeout=30))
-    begin = port.time
-    websocket.expire(begin + 20)
-    port.time = begin + 21
-    websocket.receive(frame(PONG))
-    websocket.expire(begin + 50)
-    assert (port.take(), port.end) == (b"\x89\x00\x89\x00", "")
-
-
-@pytest.mark.parametrize("why", ["paused", "congested"])
-def test_a_peer_that_cannot_be_heard_is_not_dropped(why: str) -> None:
-    """While the application reads nothing, a pong waits; while the peer is slow, our ping does."""
-    websocket, port, listener = opened(
-        Limits(websocket_timeout=-1, ping_interval=20, ping_timeout=30)
-    )
-    websocket.expire(port.time + 20)
-    setattr(listener if why == "paused" else port, why, True)
-    websocket.expire(port.time + 60)
-    assert (port.end, websocket.deadline) == ("", port.time + 80)
-    listener.paused = port.congested = False
-    websocket.expire(port.time + 80)
-    websocket.expire(port.time + 110)
-    assert port.end == "abort"
-
-
-def test_without_a_ping_timeout_a_silent_peer_is_kept() -> None:
-    """0 keeps it; the ping alone keeps proxies awake."""
-    websocket, port, _ = opened(Limits(websocket_timeout=-1, ping_interval=20, ping_timeout=0))
-    websocket.expire(port.time + 20)
-    assert (port.take(), websocket.deadline) == (b"\x89\x00", math.inf)
-
-
-def test_a_websocket_has_an_age() -> None:
-    """At --websocket_timeout it is closed in order, however lively it is."""
-    websocket, port, listener = opened(Limits(websocket_timeout=60, ping_interval=0))
-    assert websocket.deadline == port.time + 60
-    websocket.expire(port.time + 60)
-    assert listener.ends == [(1000, "")]
-    assert port.end == ""
-
-
-def test_without_limits_nothing_is_watched() -> None:
-    """An idle connection asks for no attention."""
-    assert opened(CALM)[0].deadline == math.inf
-
-
 def test_an_abort_is_the_end() -> None:
     """Nothing is watched or heard behind it."""
     websocket, port, listener = opened(CALM)
     websocket.abort()
     websocket.lost()
     assert (port.end, websocket.deadline, listener.ends) == ("abort", math.inf, [])
+
+
+def test_what_comes_behind_the_end_is_not_read() -> None:
+    """A connection that is closed hears nothing, nor does it go on."""
+    websocket, port, listener = opened(CALM)
+    websocket.receive(frame(CLOSE))
+    port.take()
+    websocket.receive(frame(CLOSE) + frame(TEXT, b"x"))
+    websocket.resume()
+    assert (port.sent, listener.messages, len(listener.ends)) == (b"", [], 1)
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_a_close_frame_in_pieces_ends_our_close(cut: int) -> None:
+    """Cut in its header, and in what it says."""
+    websocket, port, _ = opened(CALM)
+    websocket.close(1000, "")
+    answer = frame(CLOSE, b"\x03\xe8")
+    websocket.receive(answer[:cut])
+    assert port.end == ""
+    websocket.receive(answer[cut:])
+    assert port.end == "close"

@@ -26,7 +26,7 @@ from tests.support.transports import (
 if TYPE_CHECKING:
     from daphne_supervisor.worker.service import Service
 
-TEXT, BINARY, CLOSE = 1, 2, 8
+TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 
 ACCEPT: dict[str, Any] = {"type": "websocket.accept"}
 SEND: dict[str, Any] = {"type": "websocket.send", "text": "x"}
@@ -388,17 +388,84 @@ async def test_a_message_that_cannot_be_sent_is_refused(message: dict[str, Any])
 
 @on_loop
 async def test_unread_messages_stop_the_reading() -> None:
-    """By their number; when the application reads, it goes on."""
-    table = await opened(max_queue=3)
-    await table.line.send(frame(TEXT, b"1") + frame(TEXT, b"2"))
+    """By their number; when the application has read half of them, it goes on."""
+    table = await opened(max_queue=4)
+    await table.line.send(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(TEXT, b"3"))
     assert table.line.reading
-    await table.line.send(frame(TEXT, b"3") + frame(TEXT, b"4"))
-    assert not table.line.reading
-    await table.call.receive()
-    assert not table.line.reading
-    await table.call.receive()
+    await table.line.send(b"".join(frame(TEXT, b"%d" % number) for number in range(4, 9)))
+    for number in (1, 2, 3):
+        assert not table.line.reading
+        assert (await table.call.receive())["text"] == str(number)
+    # What was received already is enough to stop it again.
+    for number in (4, 5, 6, 7, 8):
+        assert (await table.call.receive())["text"] == str(number)
+    await turn()
     assert table.line.reading
-    assert (await table.call.receive())["text"] == "3"
+
+
+@on_loop
+async def test_an_application_that_never_waits_lets_others_have_their_turn() -> None:
+    """It gets what waits, and the rest of what was received in a later turn of the loop."""
+    table = await opened(max_queue=4)
+    table.line.connection.dataReceived(frame(TEXT, b"x") * 1000)
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(turns.append, 1)
+    for _ in range(5):
+        assert (await table.call.receive())["text"] == "x"
+    assert turns == [1]
+
+
+@on_loop
+async def test_a_flood_between_messages_that_wait_goes_on_when_they_are_read() -> None:
+    """The turn of the others and the room for messages are waited for, both."""
+    table = await opened(max_queue=1)
+    table.line.connection.dataReceived(frame(PING) * 256 + frame(TEXT, b"1"))
+    await turn()
+    table.line.connection.dataReceived(frame(PING) * 256 + frame(TEXT, b"2"))
+    await turn()
+    assert not table.line.reading
+    for number in (b"1", b"2"):
+        assert (await table.call.receive())["text"] == number.decode()
+    await turn()
+    assert table.line.reading
+
+
+@on_loop
+async def test_no_more_is_read_of_a_flood_until_others_had_their_turn() -> None:
+    """Then it goes on by itself, and the message behind it arrives."""
+    table = await opened()
+    table.line.connection.dataReceived(frame(PING, b"") * 1000 + frame(TEXT, b"end"))
+    assert not table.line.reading
+    pongs = len(table.line.take())
+    assert 0 < pongs < 1000
+    await turn()
+    assert table.line.reading
+    assert len(table.line.take()) == 2000 - pongs
+    assert (await table.call.receive())["text"] == "end"
+
+
+@on_loop
+async def test_a_flood_that_fills_the_queue_stops_the_reading() -> None:
+    """Until the application has read, not only until others had their turn."""
+    table = await opened(max_queue=1)
+    await table.line.send(frame(PING, b"") * 300 + frame(TEXT, b"1") + frame(TEXT, b"2"))
+    assert not table.line.reading
+    assert (await table.call.receive())["text"] == "1"
+    assert (await table.call.receive())["text"] == "2"
+    await turn()
+    assert table.line.reading
+
+
+@on_loop
+async def test_a_flood_goes_on_while_we_close() -> None:
+    """The peer's close frame stands behind it."""
+    table = await opened()
+    table.line.connection.dataReceived(frame(PING, b"") * 1000 + frame(CLOSE, b""))
+    await table.call.send(SHUT)
+    assert not table.line.closed
+    assert not table.line.reading
+    await turn()
+    assert table.line.closed
 
 
 @on_loop
@@ -670,3 +737,15 @@ async def test_beyond_max_inflight_a_handshake_is_turned_away(
     third = Line(table.service)
     await third.send(HANDSHAKE)
     assert len(table.stage.calls) == 2
+
+
+@on_loop
+async def test_the_end_does_not_take_the_others_turn_away() -> None:
+    """Nothing is read before they had it, though the application has no room to wait for."""
+    table = await opened(max_queue=1)
+    table.line.connection.dataReceived(frame(PING) * 256 + frame(TEXT, b"1"))
+    table.line.connection.dataReceived(frame(TEXT, b"2"))
+    await table.call.send(SHUT)
+    assert not table.line.reading
+    await turn()
+    assert table.line.reading
