@@ -44,7 +44,7 @@ class Chunks:
     `done` says that its end was read, `hasty` that more was to read than is read in one go.
     """
 
-    __slots__ = ("_due", "_left", "_limits", "_spare", "done", "hasty")
+    __slots__ = ("_due", "_left", "_limits", "_scanned", "_spare", "done", "hasty")
 
     def __init__(self, limits: Http) -> None:
         """Keep to `limits`."""
@@ -52,35 +52,35 @@ class Chunks:
         self._spare = limits.max_header_size  # bytes that extensions and trailers may still have
         self._due = _SIZE
         self._left = 0  # bytes of the present chunk
+        self._scanned = 0  # bytes of the trailers that were searched for their end
         self.done = self.hasty = False
 
     def read(self, data: bytes, at: int) -> tuple[bytes, int]:
         """Return the body's bytes in `data` from `at` on, and the place up to which it was read.
 
-        What lies behind that place is to be given again, with more. Raises `Refused`.
+        What lies behind that place is to be given again, with more. Raises `Refused`, but only when
+        the bytes before what is wrong have been returned, as they are when they come alone.
         """
         pieces: list[bytes] = []
         self.hasty = False
-        for _ in range(MOST):
-            before = at
-            if self._due is _SIZE:
-                at = self._read_size(data, at)
-            if self._due is _DATA:
-                piece = data[at : at + self._left]
-                if piece:
-                    pieces.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
-                if not self._left:
-                    self._due = _END
-            if self._due is _END:
-                at = self._read_end(data, at)
-            if self._due is _TRAILERS:
-                at = self._read_trailers(data, at)
-            if self.done or at == before or at == len(data):
-                break
-        else:
-            self.hasty = True
+        try:
+            for _ in range(MOST):
+                before = at
+                if self._due is _SIZE:
+                    at = self._read_size(data, at)
+                if self._due is _DATA:
+                    at = self._read_data(data, at, pieces)
+                if self._due is _END:
+                    at = self._read_end(data, at)
+                if self._due is _TRAILERS:
+                    at = self._read_trailers(data, at)
+                if self.done or at == before or at == len(data):
+                    break
+            else:
+                self.hasty = True
+        except Refused:
+            if not pieces:
+                raise
         return b"".join(pieces), at
 
     def _read_size(self, data: bytes, at: int) -> int:
@@ -101,6 +101,15 @@ class Chunks:
         self._due = _DATA if self._left else _TRAILERS
         return end + 2
 
+    def _read_data(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        piece = data[at : at + self._left]
+        if piece:
+            pieces.append(piece)
+        self._left -= len(piece)
+        if not self._left:
+            self._due = _END
+        return at + len(piece)
+
     def _read_end(self, data: bytes, at: int) -> int:
         if data.startswith(b"\r\n", at):
             self._due = _SIZE
@@ -113,16 +122,17 @@ class Chunks:
         if data.startswith(b"\r\n", at):
             self.done = True
             return at + 2
-        end = data.find(b"\r\n\r\n", at)
+        end = data.find(b"\r\n\r\n", at + self._scanned)
         size = (len(data) - 3 if end < 0 else end + 2) - at
         if size > self._spare:
             raise stray("trailer", data, at, at + self._spare + 3) or Refused(
                 431, "trailers exceed --max-header-size"
             )
         if end < 0:
-            lone = stray("trailer", data, at, len(data))
+            lone = stray("trailer", data, at + self._scanned, len(data))
             if lone is not None:
                 raise lone
+            self._scanned = max(size, 0)
             return at
         block = data[at:end]
         if block.count(b"\r\n") >= self._limits.max_header_count:

@@ -220,6 +220,9 @@ class Connection(Protocol):
 
     def expire(self, now: float) -> None:
         """Act on the deadlines that have passed. An error of ours costs this connection only."""
+        self._contain(self._expire, now)
+
+    def _expire(self, now: float) -> None:
         if self._stalled_at <= now:
             if self.transport.unsent() >= self._unsent + self._written:
                 logger.info("%s: dropped, it reads nothing (--write-timeout)", self.peer.text)
@@ -227,7 +230,7 @@ class Connection(Protocol):
                 return
             self._watch_unsent()
         if self._codec.deadline <= now:
-            self._contain(self._codec.expire, now)
+            self._codec.expire(now)
 
     def drain(self) -> None:
         """The worker is leaving. An error of ours costs this connection, not all behind it."""

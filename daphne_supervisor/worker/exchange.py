@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["ClientDisconnected", "Exchange", "as_bytes", "unexpected"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
+
+#: Where Python can, a task runs up to its first wait at once: an application that waits for nothing
+#: costs no turn of the loop.
+_EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class ClientDisconnected(OSError):
@@ -56,16 +61,20 @@ class Exchange(abc.ABC):
         """Call the application."""
         service = self._service
         loop = service.loop
+        service.requests += 1
+        service.in_flight += 1
         self.begun = loop.time()
         self._call = call = service.threads.begin()
         service.exchanges.add(self)
         if loop.get_task_factory() is None:
-            # As `create_task` would do; a name that has to be made for each says no more.
+            # As `create_task` would do. A name that has to be made for each says no more.
             self._task = asyncio.Task(
-                self._run(), loop=loop, name="application", context=call.context.copy()
+                self._run(), loop=loop, name="application", context=call.context.copy(), **_EAGERLY
             )
         else:
             self._task = loop.create_task(self._run(), context=call.context.copy())
+        if self.gone:  # it has left while the task ran its first steps
+            self._bide()
 
     async def _run(self) -> None:
         service = self._service
@@ -153,6 +162,10 @@ class Exchange(abc.ABC):
             return
         self.gone = True
         self.wake()
+        self._bide()
+
+    def _bide(self) -> None:
+        """Give the application time to see that its client has left."""
         if self._task is not None and not self._task.done() and self._timer is None:
             patience = self._service.config.http.application_close_timeout
             self._timer = self._service.loop.call_later(patience, self._overstay)

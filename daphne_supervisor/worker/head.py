@@ -83,6 +83,7 @@ class Head:
     expects_continue = False
     upgrade = False
     websocket = False
+    ordinary = True  # its response needs no special framing: HTTP/1.1, and not HEAD
 
     def __init__(self, method: str, version: str) -> None:
         """Be the head of a request of which nothing else is known yet."""
@@ -272,6 +273,7 @@ def admit(  # noqa: C901 - a branch for each rule, and no call for any: it is ru
         _check_codings(head)
     elif head.length is None:
         head.length = 0
+    head.ordinary = version == "1.1" and method != "HEAD"
     if version == "1.0":
         head.close = head.close or not head.keeps_alive
     elif head.upgrade:

@@ -69,6 +69,7 @@ class Http1:
     __slots__ = (
         "_answer_by",
         "_answered_at",
+        "_begun",
         "_current",
         "_handler",
         "_incoming",
@@ -90,6 +91,7 @@ class Http1:
         self._limits = limits
         self._parser = Parser(self, limits)
         self._stream = 0
+        self._begun: Request | None = None  # that is to be started
         self._current: Request | None = None  # whose response is due
         self._incoming: Request | None = None  # the same, while its body is being read
         self._answered_at = 0  # bytes of a body that had come when its request was answered
@@ -104,21 +106,35 @@ class Http1:
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent, in any slicing."""
-        if self.phase < _LINGERING:
-            try:
-                self._parser.feed(data)
-            except Refused as reason:
-                self._refuse(reason)
+        if self.phase >= _LINGERING:
+            return
+        if self._incoming is None and (self._current is not None or self._satiated()):
+            self._parser.keep(data)
+            self._throttle()
+        else:
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        """Read `data` behind what was kept, and do what it asks for."""
+        try:
+            self._parser.feed(data)
+        except Refused as reason:
+            self._refuse(reason)
+        exchange, self._begun = self._begun, None
+        if exchange is not None:
+            exchange.start()
+        if self._current is None or self._incoming is not None or self._parser.rest or self._paused:
             self._settle()
 
     def _go_on(self) -> None:
-        """Read what has waited, unless the client does not even take what it has asked for."""
-        if self.phase < _LINGERING and not self._port.congested:
-            try:
-                self._parser.go_on()
-            except Refused as reason:
-                self._refuse(reason)
-            self._settle()
+        """Read what was kept, unless the client does not even take what it has asked for."""
+        waits = self._parser.rest and (self._current is None or self._incoming is not None)
+        if waits and self.phase < _LINGERING and not self._satiated():
+            self._feed(b"")
+
+    def _satiated(self) -> bool:
+        """Say whether the client is to take what it has asked for before it is asked for more."""
+        return self._port.congested and self._parser.ready
 
     def _settle(self) -> None:
         """See where the connection stands, after something was read."""
@@ -127,21 +143,19 @@ class Http1:
                 if self._parser.received - self._answered_at > SWALLOW:
                     self._linger()
             elif self.phase is _IDLE:
-                if self._parser.held and not self._port.congested:
-                    self._go_on()
-                    return
                 if self._parser.begun:
                     self.phase = _HEAD
                     self.deadline = self._port.now() + self._limits.head_timeout
-        if self._paused or self._parser.rest or self._incoming is not None:
-            self._throttle()
+                elif self._parser.rest:
+                    self._port.soon(self._go_on)
+        self._throttle()
 
     # -- what the parser says --
 
     def begin_request(self, head: Head) -> None:
-        """Call the application."""
+        """Make the exchange; it is started when all that was received is read."""
         self._stream += 1
-        exchange = self._current = self._handler.begin(head, self._stream)
+        exchange = self._begun = self._current = self._handler.begin(head, self._stream)
         self.phase = _BUSY
         self.response.begun = False
         timeout = self._limits.http_timeout
@@ -149,7 +163,6 @@ class Http1:
         if head.length != 0:
             self._incoming = exchange
             self._watch_body()
-        exchange.start()
 
     def receive_body(self, data: bytes) -> None:
         """Hand a piece of the body on, or throw it away if nobody will read it."""
@@ -175,6 +188,7 @@ class Http1:
     def relieved(self) -> None:
         """The client has taken most of what was written."""
         if self.phase is _IDLE:
+            self._idle()
             self._go_on()
 
     def begin_handshake(self, head: Head, rest: bytes) -> None:
@@ -198,9 +212,12 @@ class Http1:
     def _throttle(self) -> None:
         """Read only while there is somewhere to put what comes."""
         parser, incoming = self._parser, self._incoming
-        if parser.hasty:
+        full = incoming is not None and incoming.full
+        if parser.hasty and not full:
             self._port.soon(self._go_on)
-        full = len(parser.rest) > AHEAD or (incoming is not None and incoming.full)
+        # What belongs to a head or a line that is not whole is no such place: it needs its rest.
+        if len(parser.rest) > AHEAD and (parser.ready or parser.hasty):
+            full = True
         if full != self._paused and self.phase < _LINGERING:
             self._paused = full
             if full:
@@ -232,6 +249,7 @@ class Http1:
         """The application waits for the body: tell a client that waits for us (100 Continue)."""
         if self._current is not None and stream == self._current.stream and not self.response.begun:
             self._port.write(CONTINUE)
+            self._watch_body()
 
     def respond(
         self, stream: int, status: int, headers: Headers, body: bytes, *, more: bool
@@ -244,11 +262,14 @@ class Http1:
         close = port.worker.lingering or (exchange is self._incoming and self._forsaken(exchange))
         size = None if more else len(body)
         head = response.start(exchange.head, status, headers, size, port.identity(), close=close)
-        try:
-            piece = response.body(body, more=more)
-        except ValueError:
-            response.begun = False
-            raise
+        if size is not None and size == response.left:
+            piece = body
+        else:
+            try:
+                piece = response.body(body, more=more)
+            except ValueError:
+                response.begun = False
+                raise
         if len(piece) > _COPY:
             port.write(head)
             port.write(piece)
@@ -302,7 +323,8 @@ class Http1:
             self._settle()
         else:
             self._idle()
-            self._go_on()
+            if self._parser.rest:
+                self._port.soon(self._go_on)  # after everyone else
 
     # -- refusals and ends --
 
@@ -310,6 +332,7 @@ class Http1:
         """Read no further, and answer with the error."""
         self._handler.refused(reason)
         broken, self._current, self._incoming = self._current, None, None
+        self._begun = None
         if self.phase is _SWALLOWING:
             # It is answered: the client would take a second answer for that to its next request.
             self._linger()
@@ -375,11 +398,11 @@ class Http1:
             self._expire_request(self._current, now)
         elif self.phase is _HEAD and self._parser.begun:
             self._refuse(Refused(408, "head took longer than --head-timeout"))
-        elif self.phase is _IDLE or self.phase is _HEAD:
-            self._close()
-        elif self.phase is _LINGERING and self._port.congested:
+        elif self._port.congested and self.phase in {_IDLE, _LINGERING}:
             # The response is still being taken: --write-timeout watches.
             self.deadline = now + LINGER
+        elif self.phase is _IDLE or self.phase is _HEAD:
+            self._close()
         else:
             self._end()
             self._port.abort()

@@ -15,8 +15,10 @@ __all__ = ["chunk_line", "header_lines", "request_line", "stray"]
 
 #: RFC 9112 section 3; a method is a token, a target has no white space.
 _REQUEST = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
-#: RFC 9112 section 5, RFC 9110 section 5.5: a token, a colon, and text without control bytes.
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*)")
+#: RFC 9112 section 5, RFC 9110 section 5.5: a token, a colon, and text without control bytes. What
+#: is blank around the text belongs to it here: two parts that both match a blank would be tried in
+#: every combination, which takes a minute when a control byte stands behind many of them.
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)")
 #: RFC 9112 section 7.1, without the white space that it would tolerate: nobody sends it, and
 #: servers differ in reading it. 16 digits are 64 bits.
 _CHUNK = re.compile(
@@ -55,6 +57,8 @@ def stray(where: str, data: bytes, start: int, stop: int) -> Refused | None:
 
     `where` says what the part is.
     """
+    if data.find(b"\n", start, stop) < 0 and data.find(b"\r", start, stop - 1) < 0:
+        return None  # as nearly always, and a hundred times faster
     if _STRAY.search(data, start, stop) is None:
         return None
     return Refused(400, f"malformed {where}: CR or LF alone (RFC 9112 section 2.2)")
@@ -106,7 +110,7 @@ def _header_line(line: bytes) -> tuple[bytes, bytes]:
     if match is None:
         raise _blame(line)
     name = match[1].lower()
-    header = (name, match[2].rstrip(b" \t"))
+    header = (name, match[2].strip(b" \t"))
     if len(line) <= _LONGEST_KNOWN and name not in _SECRET:
         if len(_known) >= _MAX_KNOWN:
             _known.clear()

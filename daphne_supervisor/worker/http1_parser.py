@@ -2,9 +2,8 @@
 
 Theory of operation. `http1_lines` knows the grammar, `head.admit` the rules; this module stands
 between them, keeps the limits, and tells its sink what has arrived, in order, whatever the slicing.
-It reads one request and stops: what a client sends ahead waits as bytes, until the sink has
-answered and lets it `go_on`. What is wrong ends it: it raises `Refused` once, and must not be fed
-again.
+It reads one request and stops: what a client sends ahead waits as bytes, until it is fed again.
+What is wrong ends it: it raises `Refused` once, and must not be fed again.
 
 Why not llhttp, as others do? It forgives what is not to be forgiven here (blanks in the request
 line, a lone CR before it, RTSP), lets a trailer decide whether the connection ends, and tells of
@@ -19,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from daphne_supervisor.worker.chunks import Chunks
-from daphne_supervisor.worker.head import Refused, admit
+from daphne_supervisor.worker.head import Head, Refused, admit
 from daphne_supervisor.worker.http1_lines import (
     check_start,
     header_lines,
@@ -29,16 +28,19 @@ from daphne_supervisor.worker.http1_lines import (
 
 if TYPE_CHECKING:
     from daphne_supervisor.config import Http
-    from daphne_supervisor.worker.head import Head
 
 __all__ = ["Parser", "Sink"]
 
 #: Bytes of a request that is kept for its next coming; browsers' have half of that.
 _LONGEST_KEPT = 2048
 #: Where the parser is: at the beginning of a request of which there is nothing yet, in a request
-#: line, in header lines, in a body of known length, in a chunked one; behind a request that is not
-#: answered, or behind the last one of the connection.
-_READY, _LINE, _HEAD, _BODY, _CHUNKS, _HELD, _DONE = range(7)
+#: line, in header lines, in a body of known length, in a chunked one, behind the last request of
+#: the connection.
+_LINE, _HEAD, _BODY, _CHUNKS, _READY, _DONE = range(6)
+
+
+#: What is no request's head yet.
+_NONE = Head("", "")
 
 
 class Sink(Protocol):
@@ -61,8 +63,9 @@ class Parser:
     """The parser of one connection.
 
     `method` is that of the last request line, `received` counts the bytes of the present body,
-    `rest` is what was received and not read yet. `surplus` says that something came behind the last
-    request of the connection; it is thrown away (RFC 9112 section 9.6).
+    `rest` is what was received and not read yet; `hasty` says that it has more pieces of a body
+    than are read in one go. `surplus` says that something came behind the last request of the
+    connection; it is thrown away (RFC 9112 section 9.6).
     """
 
     __slots__ = (
@@ -76,6 +79,7 @@ class Parser:
         "_sink",
         "_target",
         "_version",
+        "hasty",
         "method",
         "received",
         "rest",
@@ -87,7 +91,7 @@ class Parser:
         self._sink = sink
         self._limits = limits
         self._place = _READY
-        self._head: Head
+        self._head = _NONE
         self._kept = b""  # the bytes of the last request, whose head is kept too
         self._target = b""
         self._version = ""
@@ -97,55 +101,50 @@ class Parser:
         self.method = ""
         self.received = 0
         self.rest = b""
-        self.surplus = False
+        self.hasty = self.surplus = False
 
     @property
     def begun(self) -> bool:
         """Say whether a head has begun to arrive and is not whole."""
-        return self._place is _LINE or self._place is _HEAD
+        return self._place <= _HEAD
 
     @property
-    def held(self) -> bool:
-        """Say whether a request is complete, and `go_on` awaited."""
-        return self._place is _HELD
+    def ready(self) -> bool:
+        """Say whether what is kept begins with a request."""
+        return self._place is _READY
 
-    @property
-    def hasty(self) -> bool:
-        """Say whether the present body has more pieces than are read in one go: `go_on` later."""
-        return self._place is _CHUNKS and self._chunks.hasty
-
-    def feed(self, data: bytes) -> None:
-        """Read `data`, up to the end of a request. Raises `Refused`."""
-        if self._place is _READY:
-            if data == self._kept:
-                self._place = _HELD
-                self._sink.begin_request(self._head)
-                return
-            self._place = _LINE
-            self._read(data)
-            short = self._place is _HELD and not self.rest and len(data) <= _LONGEST_KEPT
-            if short and self._head.length == 0:
-                self._kept = data
-        elif self._place is _HELD:
-            self.rest += data
-        elif self._place is _DONE:
+    def keep(self, data: bytes) -> None:
+        """Keep `data` for later: a request is complete, and not answered."""
+        if self._place is _DONE:
             self.surplus = True
         else:
-            self._read(self.rest + data if self.rest else data)
+            self.rest += data
 
-    def go_on(self) -> None:
-        """The request is answered: read the next one. Raises `Refused`."""
-        if self._place is _HELD:
-            self._place = _LINE if self.rest else _READY
+    def feed(self, data: bytes) -> None:
+        """Read what was kept, and `data`, up to the end of a request. Raises `Refused`."""
         if self.rest:
-            self._read(self.rest)
+            data = self.rest + data
+        if self._place is not _READY:
+            self._read(data)
+        elif data == self._kept:
+            self.rest = b""
+            self._sink.begin_request(self._head)
+        else:
+            before = self._head
+            self._place = _LINE
+            self._read(data)
+            whole = self._place is _READY and not self.rest and self._head is not before
+            if whole and len(data) <= _LONGEST_KEPT and self._head.length == 0:
+                self._kept = data
 
     def _read(self, data: bytes) -> None:
         """Read `data` up to the end of a request, or to what is not whole, which becomes `rest`."""
         at, before = 0, -1
-        while at != before and self._place < _HELD and at < len(data):
+        while at != before and self._place < _READY and at < len(data):
             before = at
             at = _READERS[self._place](self, data, at)
+            if self.hasty:  # the others first
+                break
         self.rest = data[at:]
         if self._place is _DONE and self.rest:
             self.surplus, self.rest = True, b""
@@ -219,7 +218,7 @@ class Parser:
             self._place = _BODY
             self._left = head.length
         else:
-            self._place = _DONE if head.close else _HELD
+            self._place = _DONE if head.close else _READY
         self._sink.begin_request(head)
 
     def _read_body(self, data: bytes, at: int) -> int:
@@ -234,6 +233,7 @@ class Parser:
     def _read_chunks(self, data: bytes, at: int) -> int:
         """Read a chunked body."""
         piece, at = self._chunks.read(data, at)
+        self.hasty = self._chunks.hasty
         if piece:
             self._receive(piece)
         if self._chunks.done:
@@ -241,14 +241,16 @@ class Parser:
         return at
 
     def _receive(self, piece: bytes) -> None:
-        self.received += len(piece)
         limit = self._limits.max_body_size
-        if limit and self.received > limit:
+        fitting = limit - self.received if limit else len(piece)
+        self.received += len(piece)
+        if fitting:
+            self._sink.receive_body(piece[:fitting])
+        if fitting < len(piece):
             raise Refused(413, "body exceeds --max-body-size")
-        self._sink.receive_body(piece)
 
     def _end(self) -> None:
-        self._place = _DONE if self._head.close else _HELD
+        self._place = _DONE if self._head.close else _READY
         self._sink.end_request()
 
 

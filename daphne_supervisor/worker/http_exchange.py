@@ -87,8 +87,6 @@ class HttpExchange(Exchange):
             # Not at once: the next of many that wait behind it would be started from within.
             service.loop.call_soon(self._shed)
             return
-        service.requests += 1
-        service.in_flight += 1
         super().start()
 
     def _shed(self) -> None:
@@ -187,7 +185,9 @@ class HttpExchange(Exchange):
         self._state = _STARTED
 
     def _send_head(self, message: dict[str, Any]) -> None:
-        body = as_bytes(message.get("body", b""))
+        body = message.get("body", b"")
+        if not isinstance(body, bytes):
+            body = as_bytes(body)
         more = message.get("more_body", False)
         self._state = _SENDING if more else _COMPLETE
         try:

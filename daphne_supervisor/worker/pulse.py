@@ -130,7 +130,7 @@ class Pulse(ABC):
     def _watch(self, now: float) -> None:
         """Set the deadline of an open connection."""
         limits = self._limits
-        due = [math.inf if self._owed is None else now]
+        due = [math.inf]
         if limits.websocket_timeout >= 0:
             due.append(self._born + limits.websocket_timeout)
         if self._pinged:

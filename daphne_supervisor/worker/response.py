@@ -116,16 +116,17 @@ class Response:
     """Encodes the responses of one connection, one after the other.
 
     `start` encodes the head, `body` each piece of the body. `begun` says that a head was encoded,
-    `close` that the connection must end with the last byte.
+    `close` that the connection must end with the last byte, `left` is what is to come of a body
+    whose length is known.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "_left", "begun", "close")
+    __slots__ = ("_bodiless", "_chunked", "begun", "close", "left")
 
     def __init__(self) -> None:
         """Be ready for a first response."""
         self.begun = self.close = False
         self._bodiless = self._chunked = False
-        self._left: int | None = None  # bytes of the body that are still to come, if that is known
+        self.left: int | None = None  # bytes of the body that are still to come, if that is known
 
     def start(  # noqa: C901 - one loop without calls: it is run for each response
         self,
@@ -172,7 +173,13 @@ class Response:
             raise _blame(headers) from None
         if close:
             options = b"close, upgrade" if options else b"close"
-        self._frame(lines, request, status, length, size, options)
+        known = size if length is None else length
+        if options or known is None or status in _BODILESS or not request.ordinary:
+            self._frame(lines, request, status, length, size, options)
+        else:
+            lines.append(b"Content-Length: %d\r\n" % known)
+            self.left = known
+            self.close = self._bodiless = self._chunked = False
         lines.append(rest or server + date + b"\r\n")
         self.begun = True
         return b"".join(lines)
@@ -183,7 +190,7 @@ class Response:
         request: Head,
         status: int,
         length: int | None,
-        known: int | None,
+        size: int | None,
         options: bytes,
     ) -> None:
         """Choose the framing (RFC 9112 section 6.3) and add the lines that announce it."""
@@ -191,8 +198,8 @@ class Response:
         self._chunked = False
         if status == _RESET_CONTENT:
             length = 0  # it has to be said: without framing it would last until the end
-        elif length is None and (known or not bodiless):
-            length = known
+        elif length is None and (size or not bodiless):
+            length = size
         if length is not None:
             if status != _NO_CONTENT:
                 lines.append(b"Content-Length: %d\r\n" % length)
@@ -202,7 +209,7 @@ class Response:
                 lines.append(b"Transfer-Encoding: chunked\r\n")
             else:
                 options = options or b"close"
-        self._left = None if bodiless else length
+        self.left = None if bodiless else length
         self.close = options.startswith(b"close")
         if options:
             lines.append(b"Connection: %b\r\n" % options)
@@ -216,12 +223,12 @@ class Response:
         be the beginning of another response to the client. One that sends less has its connection
         closed, which tells the client.
         """
-        if self._left is not None:
-            left = self._left - len(body)
+        if self.left is not None:
+            left = self.left - len(body)
             if left < 0:
                 message = "the application sends more than its Content-Length"
                 raise ValueError(message)
-            self._left = left
+            self.left = left
             if left and not more:
                 self.close = True
         elif self._bodiless:

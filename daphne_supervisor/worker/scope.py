@@ -25,6 +25,7 @@ __all__ = ["Peer", "Proxies", "http_scope", "subprotocols", "websocket_scope"]
 Scope = dict[str, Any]
 Address = list[Any]  # [host, port], as ASGI writes it
 
+_ASGI = {"version": "3.0", "spec_version": "2.5"}
 _LAST_PORT = 65535
 _PORT_DIGITS = 5
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
@@ -149,7 +150,7 @@ def http_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scop
     client, server = peer.client, peer.server
     scope = {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": _ASGI.copy(),
         "http_version": head.version,
         "method": head.method,
         "scheme": peer.scheme,

@@ -88,16 +88,16 @@ class Service:
         self._slot = slot
         self._full_at = -math.inf
         self._warned: set[str] = set()
-        self._second = -1
+        self._stale_at = -math.inf  # when another second begins
         server = config.http.server_name
         self._server = f"Server: {server}\r\n".encode("latin-1") if server else b""
         self._identity = (b"", b"", b"")
 
     def identity(self) -> Identity:
         """Return the `Date` and `Server` header lines, made once a second."""
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
+        if self.now() >= self._stale_at:
+            now = time.time()
+            self._stale_at = self.now() + 1.0 - now % 1.0
             date = f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii")
             self._identity = (date, self._server, self._server + date + b"\r\n")
         return self._identity

@@ -57,9 +57,7 @@ class WebSocketExchange(Exchange):
 
     def start(self) -> None:
         """Call the application."""
-        self._service.requests += 1
         self._service.handshakes += 1
-        self._service.in_flight += 1
         self._service.websockets += 1
         self._log("WSCONNECTING")
         super().start()

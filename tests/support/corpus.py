@@ -192,6 +192,10 @@ async def _deliver(line: Line, data: bytes) -> None:
         await turn()
     assert line.reading, "reading has stopped, though the application reads"
     await line.send(data)
+    sent = -1
+    while sent != len(line.sent):  # each of several requests takes its turn
+        sent = len(line.sent)
+        await turn()
 
 
 def _ended(line: Line) -> str:

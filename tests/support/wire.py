@@ -17,7 +17,7 @@ from daphne_supervisor.config import Http
 from daphne_supervisor.worker.http1 import Http1
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from daphne_supervisor.worker.head import Head, Headers, Refused
 
@@ -28,6 +28,7 @@ __all__ = [
     "FakeHandler",
     "FakePort",
     "FakeRequest",
+    "FakeWorker",
     "Rig",
     "bytewise",
     "cut",
@@ -49,15 +50,25 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges)]
 
 
+@dataclass
+class FakeWorker:
+    """A worker that stays, until a test says otherwise."""
+
+    lingering: bool = False
+    draining: bool = False
+    closing_websockets: bool = False
+
+
 class FakePort:
-    """A connection that goes nowhere. Tests move `time`, set `draining` and `congested`."""
+    """A connection that goes nowhere. Tests move `time`, set `congested`, and do what is `due`."""
 
     def __init__(self) -> None:
         """Be open, at an arbitrary time."""
         self.sent = bytearray()
         self.writes: list[bytes] = []
         self.time = 1000.0
-        self.lingering = self.draining = self.closing_websockets = False
+        self.worker = FakeWorker()
+        self.due: list[Callable[[], None]] = []  # when everybody else has had a turn
         self.congested = False
         self.reading = True
         self.ends: list[str] = []  # in order: shut, close, abort
@@ -98,13 +109,17 @@ class FakePort:
         assert not self.ends, "shut after the end"
         self.ends.append("shut")
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Remember the call."""
+        self.due.append(call)
+
     def now(self) -> float:
         """Return the time of the test."""
         return self.time
 
-    def identity(self) -> tuple[bytes, bytes]:
+    def identity(self) -> tuple[bytes, bytes, bytes]:
         """Return what every response carries."""
-        return DATE, SERVER
+        return DATE, SERVER, SERVER + DATE + b"\r\n"
 
 
 class FakeRequest:
@@ -117,7 +132,8 @@ class FakeRequest:
         self.pieces: list[bytes] = []
         self.full = False
         self.asked = False
-        self.started = self.ended = self.gone = self.expired = False
+        self.ended = head.length == 0  # then no end is told
+        self.started = self.answered = self.gone = self.expired = False
 
     def __repr__(self) -> str:
         """Tell which request it is."""
@@ -153,8 +169,9 @@ class FakeRequest:
         self.ended = True
 
     def lost(self) -> None:
-        """Lose the client, once."""
+        """Lose the client, once, and before the answer."""
         assert not self.gone, "lost twice"
+        assert not self.answered, "lost behind the answer"
         self.gone = True
 
     def expire(self) -> None:
@@ -176,9 +193,10 @@ class FakeHandler:
         self.overloaded: Refused | None = None
 
     def begin(self, head: Head, stream: int) -> FakeRequest:
-        """Return an exchange."""
+        """Return an exchange. There is one at a time."""
         if self.failure is not None:
             raise self.failure
+        assert all(each.answered or each.gone for each in self.requests), "begun out of turn"
         request = FakeRequest(head, stream)
         self.requests.append(request)
         return request
@@ -280,6 +298,18 @@ class Rig:
         """Let pieces arrive, whether the codec wants to read or not."""
         for piece in pieces:
             self.codec.receive(piece)
+            self.breathe()
+
+    def breathe(self) -> None:
+        """Do what was to be done soon, and what comes of it."""
+        while self.port.due:
+            self.port.due.pop(0)()
+
+    def catch_up(self) -> None:
+        """Let the client take what was written."""
+        self.port.congested = False
+        self.codec.relieved()
+        self.breathe()
 
     def respond(
         self,
@@ -291,11 +321,17 @@ class Rig:
     ) -> None:
         """Answer the current request, wholly unless there is `more`."""
         lines: Headers = list(headers)
-        self.codec.respond(self.current.stream, status, lines, body, more=more)
+        request = self.current
+        self.codec.respond(request.stream, status, lines, body, more=more)
+        request.answered = not more
+        self.breathe()
 
     def send(self, body: bytes, *, more: bool = False) -> None:
         """Send a further piece of the current response."""
-        self.codec.send(self.current.stream, body, more=more)
+        request = self.current
+        self.codec.send(request.stream, body, more=more)
+        request.answered = not more
+        self.breathe()
 
     def ask(self) -> None:
         """Let the current application wait for the body."""

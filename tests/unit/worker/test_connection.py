@@ -64,7 +64,7 @@ async def test_it_becomes_a_websocket() -> None:
 
 
 class Broken(Transport):
-    """A transport with a bug."""
+    """A transport with bugs."""
 
     def write(self, data: bytes) -> None:
         """Raise."""
@@ -73,6 +73,14 @@ class Broken(Transport):
     def unsent(self) -> int:
         """Raise."""
         raise AssertionError
+
+
+class Stuck(Transport):
+    """A transport that cannot be reset."""
+
+    def resetConnection(self) -> None:  # noqa: N802
+        """Raise."""
+        raise OSError
 
 
 @on_loop
@@ -103,6 +111,55 @@ async def test_what_breaks_in_us_as_time_passes_costs_one_connection(
     """The sweep over all connections goes on behind a broken one."""
     line = Line(service(Stage()), transport=Broken())
     line.connection.expire(line.connection.deadline)
+    assert line.aborted
+    assert "internal error" in caplog.text
+
+
+@on_loop
+async def test_what_breaks_in_us_as_a_client_is_judged_costs_one_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The same, where it is not the codec that breaks."""
+    line = Line(service(Stage()), transport=Stuck())
+    line.stall()
+    line.connection.expire(line.connection.deadline)
+    assert line.aborted
+    assert "internal error" in caplog.text
+
+
+@on_loop
+async def test_what_breaks_in_us_as_a_client_catches_up_costs_one_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who waits for the client goes on all the same."""
+    stage = Stage()
+    line = Line(service(stage))
+    await line.send(GET + b"GET / HTTP/1.1\r\n\r\n")
+    await stage.call.start()
+    line.stall()
+    sending = asyncio.ensure_future(stage.call.body(b"x"))
+    await turn()
+    line.connection.identity = None  # type: ignore[assignment]
+    line.catch_up()
+    await sending
+    assert line.aborted
+    assert "internal error" in caplog.text
+
+
+@on_loop
+async def test_what_is_put_off_is_done_when_others_had_their_turn(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And if it breaks, it costs this connection only."""
+    line = Line(service(Stage()))
+    done: list[str] = []
+    asyncio.get_running_loop().call_soon(done.append, "others")
+    line.connection.soon(lambda: done.append("own"))
+    assert done == []
+    await turn()
+    assert done == ["others", "own"]
+    line.connection.soon(lambda: done.remove("nobody"))
+    await turn()
     assert line.aborted
     assert "internal error" in caplog.text
 
@@ -164,8 +221,58 @@ async def test_a_client_that_takes_nothing_is_dropped(caplog: pytest.LogCaptureF
     assert line.connection.deadline > first
     assert not line.aborted
     line.connection.expire(line.connection.deadline)
-    assert line.aborted
+    assert line.transport.reset, "a FIN would wait behind what it does not take"
     assert "--write-timeout" in caplog.text
+
+
+@pytest.mark.parametrize(("taken", "dropped"), [(0, True), (1, False)])
+@on_loop
+async def test_what_is_written_meanwhile_is_not_what_the_client_left(
+    *, taken: int, dropped: bool
+) -> None:
+    """More may wait than before, although the client has taken some of it."""
+    line = Line(service(Stage(), http=Http(write_timeout=5)))
+    await line.ask()
+    line.stall(100_000)
+    for _ in range(2):  # what is written is counted anew each time
+        line.connection.write(bytes(300))
+        line.connection.write(bytes(200))
+        line.transport.waiting += 500 - taken
+        line.connection.expire(line.connection.deadline)
+        assert line.transport.reset is dropped
+
+
+@on_loop
+async def test_what_a_client_that_had_caught_up_leaves_is_counted_anew() -> None:
+    """What it was sent before does not count when it falls back once more."""
+    line = Line(service(Stage(), http=Http(write_timeout=5)))
+    await line.ask()
+    line.stall()
+    line.connection.write(bytes(90_000))
+    line.catch_up()
+    line.connection.write(b"x")
+    line.stall(100_000)
+    line.transport.waiting = 100_000
+    line.connection.expire(line.connection.deadline)
+    assert line.transport.reset
+    assert line.sent.endswith(bytes(90_000) + b"x")
+
+
+@on_loop
+async def test_a_slow_client_s_next_request_waits_until_it_reads() -> None:
+    """What it makes us keep is bounded; the codec hears when it has caught up."""
+    stage = Stage()
+    line = Line(service(stage))
+    await line.send(GET * 2)
+    await stage.call.start()
+    line.stall()
+    sending = asyncio.ensure_future(stage.call.body(b"x"))
+    await turn()
+    assert len(stage.calls) == 1
+    line.catch_up()
+    await sending
+    await turn()
+    assert len(stage.calls) == 2
 
 
 @on_loop
@@ -243,7 +350,6 @@ async def test_a_connection_that_comes_while_the_worker_leaves() -> None:
     calm = Line(served).connection.deadline
     served.draining = True
     line = Line(served)
-    assert line.connection.draining
     assert line.connection.deadline < calm
 
 
@@ -302,6 +408,17 @@ async def test_a_proxy_that_was_not_declared_is_named_once(
     quiet = Line(served)
     await quiet.ask()
     assert caplog.text.count("--forwarded-allow-ips") == 1
+
+
+@on_loop
+async def test_a_handshake_of_an_undeclared_proxy_is_named_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker may serve nothing but WebSockets."""
+    proxy = Proxy(proxy_headers=True, forwarded_allow_ips=("127.0.0.1",))
+    line = Line(service(Stage(), proxy=proxy))
+    await line.send(HANDSHAKE[:-2] + b"X-Forwarded-For: 10.9.8.7\r\n\r\n")
+    assert "x-forwarded-for is ignored: its sender 192.168.1.1" in caplog.text
 
 
 @on_loop

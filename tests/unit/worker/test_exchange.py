@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daphne_supervisor.config import Http
 from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, as_bytes, unexpected
-from daphne_supervisor.worker.threads import CallContexts
 from tests.support.transports import Stage, on_loop, service, turn
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from daphne_supervisor.worker.service import Service
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
 
 
 class Plain(Exchange):
@@ -21,7 +25,7 @@ class Plain(Exchange):
 
     def __init__(self, served: Service) -> None:
         """Have no end yet."""
-        super().__init__(served, CallContexts(served.threads))
+        super().__init__(served)
         self.end: list[Any] = []
 
     def scope(self) -> dict[str, Any]:
@@ -122,9 +126,10 @@ async def test_a_call_whose_event_loop_has_ended_is_nobody_s_failure(
     """At the end of the worker there is nothing to answer, and nothing to log."""
     served = service(Stage())
     exchange = Plain(served)
+    exchange._call = served.threads.begin()
+    served.exchanges.add(exchange)
     call = exchange._run()
     call.send(None)
-    assert served.exchanges == {exchange}
     call.close()
     assert (exchange.end, caplog.records, served.exchanges) == ([], [], set())
 
@@ -172,7 +177,67 @@ async def test_a_receive_that_is_cancelled_leaves_nothing_behind() -> None:
         assert len(exchange._waiters) == 1
         looking.cancel()
         await turn()
-    assert exchange._waiters == {}
+    assert exchange._waiters == ()
+
+
+@on_loop
+async def test_a_receive_that_is_cancelled_leaves_the_others_waiting() -> None:
+    """Each of several has its own place, also when the first one goes."""
+    exchange, stage, _ = await started()
+    first, second = (asyncio.ensure_future(stage.call.receive()) for _ in range(2))
+    await turn()
+    first.cancel()
+    await turn()
+    assert len(exchange._waiters) == 1
+    exchange.leave()
+    assert await second == {"type": "gone"}
+
+
+@on_loop
+async def test_a_call_is_a_task_of_the_loop_s() -> None:
+    """Under its name; one whose factory is the application's own is made by that."""
+    exchange, _, _ = await started()
+    assert exchange._task is not None
+    assert exchange._task.get_name() == "application"
+    made: list[asyncio.Task[Any]] = []
+
+    def factory(
+        loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        made.append(asyncio.Task(call, loop=loop, **options))
+        return made[-1]
+
+    asyncio.get_running_loop().set_task_factory(factory)  # type: ignore[arg-type]
+    own, _, _ = await started()
+    assert made == [own._task]
+    for task in (exchange._task, *made):
+        task.cancel()
+
+
+@pytest.mark.parametrize("own_factory", [False, True])
+@on_loop
+async def test_a_call_has_variables_of_its_own(*, own_factory: bool) -> None:
+    """None of what begins it, and nothing of it stays for the next, which has the same lease."""
+    seen: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        del scope, receive, send
+        seen.append(variable.get())
+        variable.set("the call before")
+
+    loop = asyncio.get_running_loop()
+    if own_factory:
+        loop.set_task_factory(lambda loop, call, **options: asyncio.Task(call, loop=loop, **options))
+    served = service(application)
+    variable.set("whoever begins it")
+    leases = []
+    for _ in range(2):
+        exchange = Plain(served)
+        exchange.start()
+        leases.append(exchange._call.lease)
+        await turn()
+    assert seen == ["none", "none"]
+    assert leases[0] is leases[1]
 
 
 @on_loop

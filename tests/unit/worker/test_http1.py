@@ -846,13 +846,13 @@ def test_a_leaving_worker_takes_no_websocket() -> None:
     """503 while draining, also for a handshake that was waiting when the draining began."""
     made = rig(get())
     made.respond()
-    made.port.draining = True
+    made.port.worker.draining = True
     made.feed(HANDSHAKE)
     assert made.statuses == [200, 503]
     refused(made, 503)
     made = rig(get() + HANDSHAKE)
     made.respond(body=b"x", more=True)
-    made.port.draining = True
+    made.port.worker.draining = True
     made.send(b"")
     assert made.statuses == [200, 503]
     refused(made, 503)
@@ -861,7 +861,7 @@ def test_a_leaving_worker_takes_no_websocket() -> None:
 def test_a_leaving_worker_takes_the_websocket_of_who_has_just_connected() -> None:
     """A connection that begins with a handshake was made for it, and is told by the WebSocket."""
     made = rig()
-    made.port.draining = True
+    made.port.worker.draining = True
     made.feed(HANDSHAKE)
     assert len(made.handler.upgrades) == 1
 
@@ -1035,7 +1035,7 @@ def test_lingering_waits_for_a_response_that_is_being_taken() -> None:
 def test_a_draining_connection_ends_with_its_response() -> None:
     """The request that is being answered is, and the client is told not to come back."""
     made = rig(get())
-    made.port.lingering = made.port.draining = True
+    made.port.worker.lingering = made.port.worker.draining = True
     made.codec.drain()
     assert made.in_time == math.inf
     made.respond(body=b"x")
@@ -1046,12 +1046,12 @@ def test_a_draining_connection_ends_with_its_response() -> None:
 def test_a_lingering_worker_keeps_no_connection() -> None:
     """Each answer is the last of its connection; but WebSockets still begin."""
     made = rig(get())
-    made.port.lingering = True
+    made.port.worker.lingering = True
     made.respond()
     assert made.answers[0].headers["Connection"] == "close"
     assert made.port.ends == ["close"]
     other = rig()
-    other.port.lingering = True
+    other.port.worker.lingering = True
     other.feed(HANDSHAKE)
     assert len(other.handler.upgrades) == 1
 
@@ -1060,7 +1060,7 @@ def test_a_draining_connection_that_is_idle_gets_one_more_request() -> None:
     """It may send one that is already under way, and is told; else it is closed soon."""
     made = rig(get())
     made.respond()
-    made.port.lingering = made.port.draining = True
+    made.port.worker.lingering = made.port.worker.draining = True
     made.codec.drain()
     assert made.in_time == DRAIN_IDLE
     made.feed(get())
@@ -1073,7 +1073,7 @@ def test_a_draining_connection_that_is_idle_gets_one_more_request() -> None:
 def test_a_draining_connection_that_is_new(begun: bytes, patience: float) -> None:
     """A silent one has little time; one whose head is arriving keeps the head's."""
     made = rig(begun)
-    made.port.draining = True
+    made.port.worker.draining = True
     made.codec.drain()
     assert made.in_time == patience
 
@@ -1090,7 +1090,7 @@ def test_a_response_that_began_before_draining_ends_idle() -> None:
     """Its head could not tell: so the client has a moment for one more request."""
     made = rig(get())
     made.respond(body=b"x", more=True)
-    made.port.draining = True
+    made.port.worker.draining = True
     made.codec.drain()
     made.send(b"")
     assert (made.codec.phase, made.in_time) == (Phase.IDLE, DRAIN_IDLE)

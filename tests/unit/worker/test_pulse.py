@@ -142,14 +142,35 @@ def test_a_peer_that_pings_and_does_not_read_has_one_answer() -> None:
     websocket, port, _ = opened(CALM)
     port.congested = True
     websocket.receive(frame(PING, b"1") + frame(PING, b"2"))
-    assert (port.sent, websocket.deadline) == (b"", port.time)
     websocket.expire(port.time + 1)
-    assert (port.sent, websocket.deadline) == (b"", port.time + 1)
+    assert (port.sent, websocket.deadline) == (b"", math.inf)
     port.congested = False
-    websocket.expire(port.time + 2)
-    assert (port.take(), websocket.deadline) == (b"\x8a\x012", math.inf)
-    websocket.expire(port.time + 3)
+    websocket.relieved()
+    assert port.take() == b"\x8a\x012"
+    websocket.relieved()
     assert port.sent == b""
+
+
+def test_an_answer_that_would_wait_again_is_not_forgotten() -> None:
+    """A peer may fall back before its turn has come; a later ping takes the place of the first."""
+    websocket, port, _ = opened(CALM)
+    port.congested = True
+    websocket.receive(frame(PING, b"1"))
+    websocket.relieved()
+    assert port.sent == b""
+    websocket.receive(frame(PING))
+    port.congested = False
+    websocket.relieved()
+    assert port.take() == b"\x8a\x00"
+
+
+def test_an_answer_that_is_owed_does_not_hide_what_else_is_due() -> None:
+    """The peer is not watched more often than any other that does not read."""
+    websocket, port, _ = opened(Limits(websocket_timeout=-1, ping_interval=20, ping_timeout=30))
+    port.congested = True
+    websocket.receive(frame(PING))
+    websocket.expire(port.time + 20)
+    assert (port.sent, websocket.deadline) == (b"", port.time + 40)
 
 
 def test_nothing_is_answered_behind_our_close_frame() -> None:
@@ -158,4 +179,16 @@ def test_nothing_is_answered_behind_our_close_frame() -> None:
     websocket.close(1000, "")
     port.take()
     websocket.receive(frame(PING, b"?"))
+    assert port.sent == b""
+
+
+def test_nothing_owed_is_answered_behind_our_close_frame() -> None:
+    """Nor what a peer that reads again has asked before."""
+    websocket, port, _ = opened(CALM)
+    port.congested = True
+    websocket.receive(frame(PING, b"?"))
+    websocket.close(1000, "")
+    port.take()
+    port.congested = False
+    websocket.relieved()
     assert port.sent == b""

@@ -21,12 +21,12 @@ SERVER = ("10.0.0.1", 80)
 
 def head(*lines: tuple[bytes, bytes], target: bytes = b"/a%20b?c=d") -> Head:
     """Return an admitted head with `lines` and no others but Host."""
-    return admit("GET", target, "1.1", [(b"Host", b"example.org"), *lines])
+    return admit("GET", target, "1.1", [(b"host", b"example.org"), *lines])
 
 
 def forwarded(*values: bytes) -> Head:
     """Return a head with one X-Forwarded-For line for each of `values`."""
-    return head(*((b"X-Forwarded-For", value) for value in values))
+    return head(*((b"x-forwarded-for", value) for value in values))
 
 
 def proxies(*allowed: str, enabled: bool = True) -> Proxies:
@@ -46,7 +46,7 @@ def peer(*, trusted: bool = True, secure: bool = False) -> Peer:
 
 def test_the_http_scope_has_every_key() -> None:
     """The scope is that of the ASGI HTTP specification 2.5, with lists for addresses."""
-    request = head((b"X-Y", b"z"))
+    request = head((b"x-y", b"z"))
     assert http_scope(request, peer(trusted=False), proxies(), "/root") == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -62,6 +62,17 @@ def test_the_http_scope_has_every_key() -> None:
         "server": ["10.0.0.1", 80],
         "extensions": {},
     }
+
+
+def test_a_scope_is_one_call_s_own() -> None:
+    """What middleware adds to it, the next call does not see, though both have the same head."""
+    request, ends = head(), peer()
+    first = http_scope(request, ends, proxies(), "")
+    for name in ("headers", "client", "server", "extensions"):
+        first[name].clear()
+    second = http_scope(request, ends, proxies(), "")
+    assert second["headers"] == request.headers == [(b"host", b"example.org")]
+    assert (second["client"], second["server"]) == (list(CLIENT), list(SERVER))
 
 
 def test_the_websocket_scope_has_every_key() -> None:
@@ -90,7 +101,7 @@ def test_addresses_are_written_for_the_log() -> None:
 
 def test_subprotocols_are_read_from_every_line() -> None:
     """The client's order is kept, empty elements are skipped (RFC 6455 section 4.1)."""
-    name = b"Sec-WebSocket-Protocol"
+    name = b"sec-websocket-protocol"
     offer = head((name, b"chat, superchat"), (name, b" ,json,"))
     assert subprotocols(offer) == ["chat", "superchat", "json"]
     assert subprotocols(head()) == []
@@ -185,8 +196,8 @@ def test_everybody_trusted_means_the_leftmost() -> None:
 )
 def test_the_port_is_the_nearest_that_is_one(ports: list[bytes], port: int) -> None:
     """What is no port is passed over, also one of thousands of digits, which int() refuses."""
-    lines = [(b"X-Forwarded-For", b"203.0.113.7")]
-    lines += [(b"X-Forwarded-Port", value) for value in ports]
+    lines = [(b"x-forwarded-for", b"203.0.113.7")]
+    lines += [(b"x-forwarded-port", value) for value in ports]
     assert proxies().client(head(*lines)) == ["203.0.113.7", port]
 
 
@@ -207,13 +218,13 @@ def test_the_port_is_the_nearest_that_is_one(ports: list[bytes], port: int) -> N
 )
 def test_the_scheme_is_the_nearest_proxys(values: list[bytes], scheme: str | None) -> None:
     """The last word counts, and only when it is a scheme of ours."""
-    assert proxies().scheme(head(*((b"X-Forwarded-Proto", value) for value in values))) == scheme
+    assert proxies().scheme(head(*((b"x-forwarded-proto", value) for value in values))) == scheme
 
 
 FORWARDED = (
-    (b"X-Forwarded-For", b"203.0.113.7"),
-    (b"X-Forwarded-Port", b"1234"),
-    (b"X-Forwarded-Proto", b"https"),
+    (b"x-forwarded-for", b"203.0.113.7"),
+    (b"x-forwarded-port", b"1234"),
+    (b"x-forwarded-proto", b"https"),
 )
 
 
@@ -244,13 +255,13 @@ def test_the_headers_may_have_other_names() -> None:
     config = Proxy(
         proxy_headers=True, proxy_headers_host="X-Real-IP", proxy_headers_port="X-Real-Port"
     )
-    named = head((b"x-real-ip", b"203.0.113.7"), (b"X-REAL-PORT", b"9"), *FORWARDED)
+    named = head((b"x-real-ip", b"203.0.113.7"), (b"x-real-port", b"9"), *FORWARDED)
     assert Proxies(config).client(named) == ["203.0.113.7", 9]
 
 
 def test_the_root_path_is_a_trusted_proxys_word() -> None:
     """Daphne-Root-Path replaces --root-path, decoded, when its sender is trusted, else not."""
-    request = head((b"Daphne-Root-Path", b"/a%20%C3%A9%ff"))
+    request = head((b"daphne-root-path", b"/a%20%C3%A9%ff"))
     for enabled in (True, False):
         scope = http_scope(request, peer(), proxies(enabled=enabled), "/root")
         assert scope["root_path"] == "/a é�"
@@ -263,5 +274,5 @@ def test_what_is_ignored_is_named() -> None:
     assert proxies().ignored(head(FORWARDED[2])) == "x-forwarded-proto"
     assert proxies().ignored(head()) is None
     assert proxies(enabled=False).ignored(head(*FORWARDED)) is None
-    rooted = head((b"Daphne-Root-Path", b""))
+    rooted = head((b"daphne-root-path", b""))
     assert proxies(enabled=False).ignored(rooted) == "daphne-root-path"

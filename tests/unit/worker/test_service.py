@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daphne_supervisor.config import Http
+from daphne_supervisor.config import App, Http
 from daphne_supervisor.worker.service import FULL_EPISODE, SHED_INTERVAL
-from tests.support.transports import Line, Stage, on_loop, service
+from tests.support.transports import HANDSHAKE, Line, Stage, on_loop, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 @on_loop
 async def test_it_names_itself(name: str, line: bytes) -> None:
     """As --server-name says, or not at all."""
-    assert service(Stage(), http=Http(server_name=name)).identity()[1] == line
+    date, server, both = service(Stage(), http=Http(server_name=name)).identity()
+    assert (server, both) == (line, line + date + b"\r\n")
 
 
 @on_loop
@@ -72,7 +74,8 @@ async def test_a_warning_is_given_once(caplog: pytest.LogCaptureFixture) -> None
 async def test_its_clock_is_the_loop_s() -> None:
     """Deadlines and timers have one time."""
     served = service(Stage())
-    assert served.now() <= served.loop.time()
+    before = served.loop.time()
+    assert before <= served.now() <= served.loop.time()
 
 
 @on_loop
@@ -80,11 +83,24 @@ async def test_an_application_of_any_kind_is_called() -> None:
     """Whatever returns an awaitable is an application."""
     heard: list[Any] = []
 
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        heard.append((scope, receive, send))
+    class Application:
+        def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+            heard.append((scope["type"], callable(receive), callable(send)))
+            return asyncio.sleep(0)
 
-    await service(application).call({"type": "x"}, 1, 2)
-    assert heard == [({"type": "x"}, 1, 2)]
+    await Line(service(Application())).ask()
+    assert heard == [("http", True, True)]
+
+
+@on_loop
+async def test_every_scope_has_the_root_path() -> None:
+    """Of --root-path."""
+    stage = Stage()
+    line = Line(service(stage, app=App(root_path="/prefix")))
+    await line.ask()
+    await line.leave()
+    await Line(service(stage, app=App(root_path="/prefix"))).send(HANDSHAKE)
+    assert [call.scope["root_path"] for call in stage.calls] == ["/prefix"] * 2
 
 
 # -- limits --
@@ -132,7 +148,7 @@ async def test_a_full_worker_says_so_once(caplog: pytest.LogCaptureFixture) -> N
     """Not with every connection that ends and the next one that comes; but when it is news."""
     served = service(Stage(), http=Http(max_connections=5))
     loop = Later()
-    served.loop = loop  # type: ignore[assignment]
+    served.now = loop.time
     for _ in range(3):
         served.note_full()
         loop.now += FULL_EPISODE - 1

@@ -11,8 +11,9 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from daphne_supervisor.config import Process
-from daphne_supervisor.worker.threads import CallContexts, Threads
-from tests.support.transports import Line, Stage, on_loop, service, turn
+from daphne_supervisor.worker import threads as threads_module
+from daphne_supervisor.worker.threads import Lease, Threads
+from tests.support.transports import Line, on_loop, service, turn
 
 if TYPE_CHECKING:
     from daphne_supervisor.worker.service import Service
@@ -53,7 +54,7 @@ def threads() -> Any:
 
 def test_a_lease_stays_on_its_thread(threads: Threads) -> None:
     """Database connections and their like are bound to threads."""
-    lease = threads.lease()
+    lease = Lease(threads)
     assert not lease.used
     seen = {lease.submit(threading.get_ident).result(PATIENCE) for _ in range(20)}
     assert len(seen) == 1
@@ -63,7 +64,7 @@ def test_a_lease_stays_on_its_thread(threads: Threads) -> None:
 def test_calls_at_once_are_spread(threads: Threads) -> None:
     """A new lease takes the thread with the least to do; there are never more than were allowed."""
     gates = [Gate() for _ in range(3)]
-    leases = [threads.lease() for _ in gates]
+    leases = [Lease(threads) for _ in gates]
     futures = [lease.submit(gate) for lease, gate in zip(leases, gates, strict=True)]
     assert all(gate.entered.wait(PATIENCE) for gate in gates[:2])
     assert threads.busy == 2
@@ -75,7 +76,7 @@ def test_calls_at_once_are_spread(threads: Threads) -> None:
 
 def test_what_is_cancelled_is_not_counted(threads: Threads) -> None:
     """A call that was withdrawn before its turn leaves its thread idle."""
-    lease, gate = threads.lease(), Gate()
+    lease, gate = Lease(threads), Gate()
     running = lease.submit(gate)
     assert gate.entered.wait(PATIENCE)
     withdrawn = lease.submit(threading.get_ident)
@@ -83,13 +84,13 @@ def test_what_is_cancelled_is_not_counted(threads: Threads) -> None:
     gate.open()
     running.result(PATIENCE)
     assert lease.submit(threading.get_ident).result(PATIENCE) == gate.thread
-    other = threads.lease()
+    other = Lease(threads)
     assert other.submit(threading.get_ident).result(PATIENCE)
 
 
 def test_a_failure_is_not_counted(threads: Threads) -> None:
     """A thread whose work has raised is idle again."""
-    lease = threads.lease()
+    lease = Lease(threads)
     with pytest.raises(ZeroDivisionError):
         lease.submit(divmod, 1, 0).result(PATIENCE)
     assert lease.submit(threading.get_ident).result(PATIENCE)
@@ -97,7 +98,7 @@ def test_a_failure_is_not_counted(threads: Threads) -> None:
 
 def test_behind_the_end_nothing_starts(threads: Threads) -> None:
     """What runs is left to itself, what waits is cancelled."""
-    lease, gate = threads.lease(), Gate()
+    lease, gate = Lease(threads), Gate()
     running = lease.submit(gate)
     assert gate.entered.wait(PATIENCE)
     waiting = lease.submit(threading.get_ident)
@@ -183,32 +184,55 @@ async def test_a_task_that_outlives_its_call_keeps_its_thread() -> None:
 
 @on_loop
 async def test_a_call_that_has_used_its_lease_leaves_a_fresh_one() -> None:
-    """The next call on the connection goes where there is least to do, not behind the first."""
-    served = service(Stage(), process=Process(threads=2))
-    contexts = CallContexts(served.threads)
+    """The next call goes where there is least to do, not behind the first."""
+    threads = Threads(2)
     gate = Gate()
 
     async def run(function: Any) -> Any:
         return await sync_to_async(function)()
 
     loop = asyncio.get_running_loop()
-    first = loop.create_task(run(gate), context=contexts.begin())
+    call = threads.begin()
+    first = loop.create_task(run(gate), context=call.context.copy())
     await turn()
-    second = loop.create_task(run(threading.get_ident), context=contexts.begin())
-    thread = await second
+    threads.end(call)
+    other = threads.begin()
+    assert other is not call
+    thread = await loop.create_task(run(threading.get_ident), context=other.context.copy())
     gate.open()
     assert await first != thread
-    served.threads.shutdown()
+    threads.shutdown()
 
 
-@on_loop
-async def test_a_call_without_synchronous_code_costs_no_lease() -> None:
-    """The context is made once for a connection as long as nobody uses it."""
-    contexts = CallContexts(Threads(1))
-    lease = contexts._lease
-    one, two = contexts.begin(), contexts.begin()
-    assert one is not two
-    assert contexts._lease is lease
+def test_a_call_without_synchronous_code_costs_no_lease(threads: Threads) -> None:
+    """What it has not used, the next call has; two at the same time have one each."""
+    one, two = threads.begin(), threads.begin()
+    assert one.lease is not two.lease
+    threads.end(one)
+    assert threads.begin() is one
+    assert threads.begin() not in {one, two}
+
+
+def test_a_lease_used_behind_the_end_of_its_call_is_not_given_again(threads: Threads) -> None:
+    """What a call has left in the background may find its thread only then."""
+    calls = [threads.begin() for _ in range(2)]
+    for call in calls:
+        threads.end(call)
+    calls[1].lease.submit(threading.get_ident).result(PATIENCE)
+    assert threads.begin() is calls[0]
+    assert threads.begin() not in calls
+
+
+def test_what_is_kept_for_later_calls_is_bounded(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that had thousands of calls once does not keep a context for each."""
+    monkeypatch.setattr(threads_module, "_SPARE", 2)
+    calls = [threads.begin() for _ in range(3)]
+    for call in calls:
+        threads.end(call)
+    assert [threads.begin() for _ in range(2)] == calls[1::-1]
+    assert threads.begin() not in calls
 
 
 @on_loop

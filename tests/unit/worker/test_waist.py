@@ -12,6 +12,7 @@ from daphne_supervisor.worker.http1 import Http1
 from daphne_supervisor.worker.http_exchange import HttpExchange
 from daphne_supervisor.worker.websocket import WebSocket
 from daphne_supervisor.worker.websocket_exchange import WebSocketExchange
+from tests.support.transports import Listener, Port, Stage, on_loop, service
 from tests.support.wire import FakeHandler, FakePort, FakeRequest
 
 PROTOCOLS = [waist.Port, waist.Request, waist.Handler, waist.Wire, waist.Messages, waist.Codec]
@@ -37,6 +38,8 @@ def methods(kind: type[Any]) -> dict[str, list[tuple[str, Any]]]:
         (FakePort, waist.Port),
         (FakeHandler, waist.Handler),
         (FakeRequest, waist.Request),
+        (Port, waist.Port),
+        (Listener, waist.Messages),
     ],
 )
 def test_both_sides_keep_the_promise(kind: type[Any], protocol: type[Any]) -> None:
@@ -60,6 +63,15 @@ def test_every_promise_is_explained(protocol: type[Any]) -> None:
     assert all(explained)
 
 
+@on_loop
+async def test_both_sides_know_how_far_the_worker_has_come() -> None:
+    """Codecs read what the service sets; it stays until it is told to leave, and so do the fakes."""
+    steps = inspect.get_annotations(waist.Worker)
+    assert steps
+    for worker in (service(Stage()), Port().worker, FakePort().worker):
+        assert [getattr(worker, step) for step in steps] == [False] * len(steps)
+
+
 def test_the_waist_is_named() -> None:
     """Everything public is exported, and nothing else."""
-    assert {protocol.__name__ for protocol in PROTOCOLS} | {"Message"} == set(waist.__all__)
+    assert {protocol.__name__ for protocol in PROTOCOLS} | {"Message", "Worker"} == set(waist.__all__)

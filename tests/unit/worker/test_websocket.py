@@ -74,7 +74,7 @@ def test_a_client_that_floods_before_the_answer_is_dropped() -> None:
 def test_a_handshake_answered_while_the_worker_leaves_is_closed_at_once() -> None:
     """The client learns that it may come back, rather than lose its connection later."""
     websocket, port, listener = connecting(early=frame(TEXT, b"early"))
-    port.closing_websockets = True
+    port.worker.closing_websockets = True
     websocket.accept(None, [])
     websocket.catch_up()
     assert port.sent.endswith(b"\x88\x11\x03\xf4service restart")
