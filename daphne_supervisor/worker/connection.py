@@ -7,6 +7,7 @@ and closes through here, so that back-pressure, time and the end of the connecti
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ class Connection(Protocol):
     """
 
     transport: Any
+    begin: Callable[[Head, int], HttpExchange]
     write: Callable[[bytes], None]
     peer: Peer
     _codec: Codec
@@ -80,7 +82,6 @@ class Connection(Protocol):
             secure=self._secure,
             trusted=self.service.proxies.trusts(client[0] if client else None),
         )
-        self._suspicious = not self.peer.trusted
         self.transport.registerProducer(self, True)
         self.write = self.transport.write
         self.is_closing = self.transport.is_closing
@@ -91,17 +92,22 @@ class Connection(Protocol):
         self.now = self.service.now
         self.identity = self.service.identity
         self._http = self._codec = Http1(self, self, self.service.config.http)
+        self.begin = self._begin_warily
+        if self.peer.trusted:
+            self.begin = functools.partial(HttpExchange, self, self._http)
+        self.transport.deliver(self._codec.receive)
         self.service.connections.add(self)
         if self.service.draining:
             self._codec.drain()
 
     def dataReceived(self, data: bytes) -> None:
-        """Let the codec read. An error of ours costs this connection, not the worker."""
-        try:
-            self._codec.receive(data)
-        except Exception:
-            logger.exception("connection of %s: internal error", self.peer.text)
-            self.transport.abortConnection()
+        """Let the codec read. `LoopTransport` does without this step."""
+        self._codec.receive(data)
+
+    def broken(self, error: Exception) -> None:
+        """An error of ours costs this connection, not the worker."""
+        logger.error("connection of %s: internal error", self.peer.text, exc_info=error)
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's
         """Tell everyone who waits for this client."""
@@ -164,11 +170,10 @@ class Connection(Protocol):
         """Say whether a WebSocket runs here."""
         return isinstance(self._codec, WebSocket)
 
-    def begin(self, head: Head, stream: int) -> HttpExchange:
-        """Return the exchange for a request that has arrived."""
-        if self._suspicious:
-            self._check_forwarding(head)
-        return HttpExchange(self, self._http, stream, head)
+    def _begin_warily(self, head: Head, stream: int) -> HttpExchange:
+        """Return the exchange for a request that has arrived from who is not trusted."""
+        self._check_forwarding(head)
+        return HttpExchange(self, self._http, head, stream)
 
     def overload(self) -> Refused | None:
         """Return the answer to a handshake while too many requests run; it counts as given."""
@@ -179,12 +184,13 @@ class Connection(Protocol):
 
     def upgrade(self, head: Head, rest: bytes) -> None:
         """Go on as a WebSocket; `rest` was received behind the handshake."""
-        if self._suspicious:
+        if not self.peer.trusted:
             self._check_forwarding(head)
         codec = WebSocket(self, head, rest, self.service.config.websocket)
         exchange = WebSocketExchange(self, codec, head)
         codec.attach(exchange)
         self._codec = codec
+        self.transport.deliver(codec.receive)
         exchange.start()
 
     def refused(self, reason: Refused) -> None:
@@ -244,6 +250,5 @@ class Connection(Protocol):
         """Do `call`. An error of ours costs this connection only."""
         try:
             call(*args)
-        except Exception:
-            logger.exception("connection of %s: internal error", self.peer.text)
-            self.transport.abortConnection()
+        except Exception as error:  # noqa: BLE001
+            self.broken(error)

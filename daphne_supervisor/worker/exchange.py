@@ -58,8 +58,11 @@ class Exchange(abc.ABC):
         self._service = service
 
     def start(self) -> None:
-        """Call the application."""
+        """Call the application, unless too many of its calls run already."""
         service = self._service
+        if service.in_flight >= service.most_in_flight:
+            self.turn_away()
+            return
         loop = service.loop
         service.requests += 1
         service.in_flight += 1
@@ -103,6 +106,10 @@ class Exchange(abc.ABC):
             service.threads.end(self._call)
             if self._timer is not None:
                 self._timer.cancel()
+
+    @abc.abstractmethod
+    def turn_away(self) -> None:
+        """Answer for the application, since --max-inflight of its calls run already."""
 
     @abc.abstractmethod
     def scope(self) -> dict[str, Any]:

@@ -120,6 +120,8 @@ class Http1:
             self._parser.feed(data)
         except Refused as reason:
             self._refuse(reason)
+        except Exception as error:  # noqa: BLE001
+            self._port.broken(error)
         exchange, self._begun = self._begun, None
         if exchange is not None:
             exchange.start()

@@ -41,7 +41,7 @@ class HttpExchange(Exchange):
     _headers: Headers = []  # noqa: RUF012 - replaced, never changed
     _size = 0  # bytes of body sent, counted for the access log
 
-    def __init__(self, connection: Connection, wire: Wire, stream: int, head: Head) -> None:
+    def __init__(self, connection: Connection, wire: Wire, head: Head, stream: int) -> None:
         """Exchange `stream` of `wire`, whose head is `head`."""
         self._service = connection.service
         self._connection = connection
@@ -80,16 +80,8 @@ class HttpExchange(Exchange):
         self._body_ended = True
         self.wake()
 
-    def start(self) -> None:
-        """Call the application, unless too many of its calls run already."""
-        service = self._service
-        if service.in_flight >= service.most_in_flight:
-            # Not at once: the next of many that wait behind it would be started from within.
-            service.loop.call_soon(self._shed)
-            return
-        super().start()
-
-    def _shed(self) -> None:
+    def turn_away(self) -> None:
+        """Answer 503."""
         if self._state is _NOT_STARTED:
             self._answer(503, self._service.shed(), RETRY_AFTER)
 

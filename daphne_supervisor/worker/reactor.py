@@ -109,6 +109,11 @@ class LoopTransport(asyncio.Protocol):
 
     # -- Twisted's side --
 
+    def deliver(self, receive: Callable[[bytes], None]) -> None:
+        """Call `receive` for what arrives, in place of the protocol's `dataReceived`."""
+        self.data_received = receive  # type: ignore[method-assign,assignment]
+        self._transport.set_protocol(self)
+
     def writeSequence(self, data: Any) -> None:
         """Write several byte strings as one."""
         self._transport.writelines(data)

@@ -159,7 +159,7 @@ class Response:
                 if steering is None:
                     lines.append(_lines.get((name, value)) or _line(name, value))
                 elif steering == b"content-length":
-                    length = _length(value, length)
+                    length = _length(value) if length is None else _same_length(value, length)
                 elif steering == b"date":
                     date, rest = _line(name, value), b""
                 elif steering == b"server":
@@ -208,7 +208,7 @@ class Response:
                 self._chunked = True
                 lines.append(b"Transfer-Encoding: chunked\r\n")
             else:
-                options = options or b"close"
+                options = b"close, upgrade" if b"upgrade" in options else b"close"
         self.left = None if bodiless else length
         self.close = options.startswith(b"close")
         if options:
@@ -238,18 +238,23 @@ class Response:
         return body
 
 
-def _length(value: Any, before: int | None) -> int:
+@lru_cache(maxsize=1024)
+def _length(value: bytes) -> int:
     """Return the application's Content-Length."""
     if not isinstance(value, bytes):
         raise TypeError
     if not value.isdigit():
         message = f"the application's Content-Length {value!r} is not a number"
         raise ValueError(message)
-    length = int(value)
-    if before is not None and before != length:
+    return int(value)
+
+
+def _same_length(value: bytes, before: int) -> int:
+    """Return another Content-Length of the application's, if it is the same one."""
+    if _length(value) != before:
         message = "the application sends two Content-Lengths that differ"
         raise ValueError(message)
-    return length
+    return before
 
 
 def _chunk(body: bytes, size: int, *, more: bool) -> bytes:

@@ -43,6 +43,9 @@ class Port(Protocol):
     def shut(self) -> None:
         """Send FIN once everything written is sent; go on reading."""
 
+    def broken(self, error: Exception) -> None:
+        """Log an error of ours, and close at once."""
+
     def soon(self, call: Callable[[], None]) -> None:
         """Do `call` when everybody else has had a turn."""
 

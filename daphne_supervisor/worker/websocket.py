@@ -101,17 +101,20 @@ class WebSocket(Pulse):
         held = False
         if self._rest:
             held, data, self._rest = True, self._rest + data, b""
-        if self.phase is Phase.OPEN:
-            if self._machine is None:
-                data = self._run_lane(data, held=held)
-            if data:
-                self._leave_lane(data)
-        elif self.phase is Phase.CLOSING:
-            self._await_close(data)
-        elif self.phase is Phase.CONNECTING:
-            self._rest = data
-            if len(data) > _EARLY:
-                self._drop("frames before the handshake was answered")
+        try:
+            if self.phase is Phase.OPEN:
+                if self._machine is None:
+                    data = self._run_lane(data, held=held)
+                if data:
+                    self._leave_lane(data)
+            elif self.phase is Phase.CLOSING:
+                self._await_close(data)
+            elif self.phase is Phase.CONNECTING:
+                self._rest = data
+                if len(data) > _EARLY:
+                    self._drop("frames before the handshake was answered")
+        except Exception as error:  # noqa: BLE001
+            self._port.broken(error)
 
     def _read(self, data: bytes) -> None:
         """Read what has waited."""

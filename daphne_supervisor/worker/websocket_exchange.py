@@ -92,6 +92,10 @@ class WebSocketExchange(Exchange):
         if not (self.paused or self._breathing):
             self._connection.resume_reading()
 
+    def turn_away(self) -> None:
+        """Answer 503; the connection has looked before, so this is for a limit met since."""
+        self._deny_plainly(503)
+
     def closed(self, code: int, reason: str) -> None:
         """Note that the WebSocket is over."""
         self._close_code = code

@@ -128,6 +128,9 @@ class Transport(StringTransport):
         """Return the bytes that wait in the write buffer."""
         return self.waiting
 
+    def deliver(self, receive: Callable[[bytes], None]) -> None:
+        """Leave it to the test to call `dataReceived`."""
+
     def is_closing(self) -> bool:
         """Say whether what is written goes nowhere."""
         return self.disconnecting

@@ -125,10 +125,11 @@ class FakePort:
 class FakeRequest:
     """An exchange without an application. Tests set `full`; the rest is remembered."""
 
-    def __init__(self, head: Head, stream: int) -> None:
-        """Remember what has arrived."""
+    def __init__(self, head: Head, stream: int, run: Callable[[], None] | None = None) -> None:
+        """Remember what has arrived; `run` is called at the start, as an eager task would be."""
         self.head = head
         self.stream = stream
+        self.run = run
         self.pieces: list[bytes] = []
         self.full = False
         self.asked = False
@@ -154,6 +155,8 @@ class FakeRequest:
         assert not self.started
         assert not self.gone
         self.started = True
+        if self.run is not None:
+            self.run()
 
     def receive_body(self, data: bytes) -> None:
         """Take a piece, never an empty one: an application would take that for an event."""
@@ -182,7 +185,10 @@ class FakeRequest:
 
 
 class FakeHandler:
-    """Takes what a codec tells its connection. `failure` is raised instead of taking a request."""
+    """Takes what a codec tells its connection.
+
+    `failure` is raised instead of taking a request; `run` is called as soon as one starts.
+    """
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -190,6 +196,7 @@ class FakeHandler:
         self.upgrades: list[tuple[Head, bytes]] = []
         self.refusals: list[Refused] = []
         self.failure: Exception | None = None
+        self.run: Callable[[], None] | None = None
         self.overloaded: Refused | None = None
 
     def begin(self, head: Head, stream: int) -> FakeRequest:
@@ -197,7 +204,7 @@ class FakeHandler:
         if self.failure is not None:
             raise self.failure
         assert all(each.answered or each.gone for each in self.requests), "begun out of turn"
-        request = FakeRequest(head, stream)
+        request = FakeRequest(head, stream, self.run)
         self.requests.append(request)
         return request
 
@@ -259,6 +266,7 @@ class Rig:
         self.port = FakePort()
         self.handler = FakeHandler()
         self.codec = Http1(self.port, self.handler, limits or Http())
+        self._busy = False
 
     def __repr__(self) -> str:
         """Tell where the connection is."""
@@ -297,13 +305,26 @@ class Rig:
     def feed(self, *pieces: bytes) -> None:
         """Let pieces arrive, whether the codec wants to read or not."""
         for piece in pieces:
-            self.codec.receive(piece)
+            assert piece, "no transport delivers nothing"
+            self.arrive(piece)
             self.breathe()
 
+    def arrive(self, piece: bytes) -> None:
+        """Let a piece arrive, and nothing else happen."""
+        self._turn(self.codec.receive, piece)
+
     def breathe(self) -> None:
-        """Do what was to be done soon, and what comes of it."""
-        while self.port.due:
-            self.port.due.pop(0)()
+        """Do what was to be done soon, and what comes of it; not within a turn of the loop."""
+        while self.port.due and not self._busy:
+            self._turn(self.port.due.pop(0))
+
+    def _turn(self, call: Callable[..., None], *args: bytes) -> None:
+        """Do `call` as an event loop would: alone."""
+        self._busy = True
+        try:
+            call(*args)
+        finally:
+            self._busy = False
 
     def catch_up(self) -> None:
         """Let the client take what was written."""

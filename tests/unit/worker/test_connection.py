@@ -121,6 +121,7 @@ async def test_what_breaks_in_us_as_a_client_is_judged_costs_one_connection(
 ) -> None:
     """The same, where it is not the codec that breaks."""
     line = Line(service(Stage()), transport=Stuck())
+    await line.ask()
     line.stall()
     line.connection.expire(line.connection.deadline)
     assert line.aborted
