@@ -96,7 +96,10 @@ class Chunks:
             if lone is not None:
                 raise lone
             return at
-        self._left, extension = chunk_line(data, at, end)
+        size, extension = chunk_line(data, at, end)
+        if extension > self._spare:
+            raise Refused(431, "chunk extensions exceed --max-header-size")
+        self._left = size
         self._spare -= extension
         self._due = _DATA if self._left else _TRAILERS
         return end + 2

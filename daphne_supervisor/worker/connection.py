@@ -26,7 +26,7 @@ from daphne_supervisor.worker.websocket import WebSocket
 from daphne_supervisor.worker.websocket_exchange import WebSocketExchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.python.failure import Failure
 
@@ -57,6 +57,7 @@ class Connection(Protocol):
     transport: Any
     begin: Callable[[Head, int], HttpExchange]
     write: Callable[[bytes], None]
+    write_all: Callable[[Sequence[bytes]], None]
     peer: Peer
     _codec: Codec
     _http: Http1
@@ -84,6 +85,7 @@ class Connection(Protocol):
         )
         self.transport.registerProducer(self, True)
         self.write = self.transport.write
+        self.write_all = self.transport.writeSequence
         self.is_closing = self.transport.is_closing
         self.pause_reading = self.transport.pauseProducing
         self.resume_reading = self.transport.resumeProducing
@@ -125,13 +127,13 @@ class Connection(Protocol):
         """The write buffer is above its high-water mark."""
         self.congested = True
         self._drained = asyncio.Event()
-        self.write = self._write_more
+        self.write, self.write_all = self._write_more, self._write_all_more
         self._watch_unsent()
 
     def resumeProducing(self) -> None:
         """The write buffer is below its low-water mark."""
         self.congested = False
-        self.write = self.transport.write
+        self.write, self.write_all = self.transport.write, self.transport.writeSequence
         if not self.transport.disconnecting:
             self._stalled_at = math.inf
         if self._drained is not None:
@@ -151,6 +153,10 @@ class Connection(Protocol):
         """Send `data` behind what waits already, and do not mistake it for what the client left."""
         self._written += len(data)
         self.transport.write(data)
+
+    def _write_all_more(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self._write_more(piece)
 
     def _watch_unsent(self) -> None:
         """Drop the client unless it takes some of what waits, each --write-timeout seconds."""

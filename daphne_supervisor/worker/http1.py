@@ -116,17 +116,19 @@ class Http1:
 
     def _feed(self, data: bytes) -> None:
         """Read `data` behind what was kept, and do what it asks for."""
+        parser = self._parser
         try:
-            self._parser.feed(data)
-        except Refused as reason:
-            self._refuse(reason)
+            try:
+                parser.feed(data)
+            except Refused as reason:
+                self._refuse(reason)
+            exchange, self._begun = self._begun, None
+            if exchange is not None:
+                exchange.start()
+            if self._current is None or self._incoming is not None or parser.rest or self._paused:
+                self._settle()
         except Exception as error:  # noqa: BLE001
             self._port.broken(error)
-        exchange, self._begun = self._begun, None
-        if exchange is not None:
-            exchange.start()
-        if self._current is None or self._incoming is not None or self._parser.rest or self._paused:
-            self._settle()
 
     def _go_on(self) -> None:
         """Read what was kept, unless the client does not even take what it has asked for."""
@@ -150,6 +152,8 @@ class Http1:
                     self.deadline = self._port.now() + self._limits.head_timeout
                 elif self._parser.rest:
                     self._port.soon(self._go_on)
+        if self._incoming is not None and self._pace.due == math.inf:
+            self._watch_body()
         self._throttle()
 
     # -- what the parser says --
@@ -164,7 +168,7 @@ class Http1:
         self.deadline = self._answer_by = self._port.now() + timeout if timeout else math.inf
         if head.length != 0:
             self._incoming = exchange
-            self._watch_body()
+            self._pace.due = math.inf
 
     def receive_body(self, data: bytes) -> None:
         """Hand a piece of the body on, or throw it away if nobody will read it."""
@@ -264,28 +268,26 @@ class Http1:
         close = port.worker.lingering or (exchange is self._incoming and self._forsaken(exchange))
         size = None if more else len(body)
         head = response.start(exchange.head, status, headers, size, port.identity(), close=close)
-        if size is not None and size == response.left:
-            piece = body
+        if size is not None and size == response.left and size <= _COPY:
+            port.write(head + body)
         else:
             try:
-                piece = response.body(body, more=more)
+                port.write_all((head, *response.pieces(body, more=more)))
             except ValueError:
                 response.begun = False
                 raise
-        if len(piece) > _COPY:
-            port.write(head)
-            port.write(piece)
-        else:
-            port.write(head + piece)
         if not more:
             self._finish()
 
     def send(self, stream: int, body: bytes, *, more: bool) -> None:
         """Send a further piece of the body. Raises `ValueError` if it is more than announced."""
         self._check(stream)
-        piece = self.response.body(body, more=more)
-        if piece:
-            self._port.write(piece)
+        if len(body) > _COPY:
+            self._port.write_all(self.response.pieces(body, more=more))
+        else:
+            piece = self.response.body(body, more=more)
+            if piece:
+                self._port.write(piece)
         if not more:
             self._finish()
 

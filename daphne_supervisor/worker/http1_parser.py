@@ -9,8 +9,8 @@ Why not llhttp, as others do? It forgives what is not to be forgiven here (blank
 line, a lone CR before it, RTSP), lets a trailer decide whether the connection ends, and tells of
 neither the protocol nor a chunk's extension, so that nobody above it could be stricter.
 
-A client that polls sends the same bytes again and again. So the last request of a connection is
-kept, as long as it is short and has no body: the same bytes mean the same head.
+A client that polls, or posts to one place, sends the same head again and again. So the last head of
+a connection is kept, as long as it is short: the same bytes mean the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Parser", "Sink"]
 
-#: Bytes of a request that is kept for its next coming; browsers' have half of that.
+#: Bytes of a head that is kept for its next coming; browsers' have half of that.
 _LONGEST_KEPT = 2048
 #: Where the parser is: at the beginning of a request of which there is nothing yet, in a request
 #: line, in header lines, in a body of known length, in a chunked one, behind the last request of
@@ -77,6 +77,7 @@ class Parser:
         "_place",
         "_scanned",
         "_sink",
+        "_start",
         "_target",
         "_version",
         "hasty",
@@ -92,7 +93,8 @@ class Parser:
         self._limits = limits
         self._place = _READY
         self._head = _NONE
-        self._kept = b""  # the bytes of the last request, whose head is kept too
+        self._kept: bytes | None = None  # the bytes of the last head, up to the empty line
+        self._start = -1  # where the present head begins in what is being read, if it does
         self._target = b""
         self._version = ""
         self._scanned = 0  # bytes of a head that were searched for its end
@@ -125,21 +127,20 @@ class Parser:
         if self.rest:
             data = self.rest + data
         if self._place is not _READY:
-            self._read(data)
-        elif data == self._kept:
-            self.rest = b""
+            self._read(data, 0)
+        elif self._kept is None or not data.startswith(self._kept):
+            self._place = _LINE
+            self._read(data, 0)
+        elif self._head.length == 0:
+            self.rest = data[len(self._kept) :]
             self._sink.begin_request(self._head)
         else:
-            before = self._head
-            self._place = _LINE
-            self._read(data)
-            whole = self._place is _READY and not self.rest and self._head is not before
-            if whole and len(data) <= _LONGEST_KEPT and self._head.length == 0:
-                self._kept = data
+            self._begin(self._head)
+            self._read(data, len(self._kept))
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, data: bytes, at: int) -> None:
         """Read `data` up to the end of a request, or to what is not whole, which becomes `rest`."""
-        at, before = 0, -1
+        before = self._start = -1
         while at != before and self._place < _READY and at < len(data):
             before = at
             at = _READERS[self._place](self, data, at)
@@ -167,6 +168,7 @@ class Parser:
             if wrong is not None:
                 raise wrong
             return at
+        self._start = at
         self.method = ""
         self.method, self._target, self._version = request_line(data[at:end])
         self._place = _HEAD
@@ -194,23 +196,25 @@ class Parser:
                 431, "headers exceed --max-header-count"
             )
         lines = header_lines("header", block) if block else []
-        self._begin(admit(self.method, self._target, self._version, lines), data, end + 4)
-        return end + 4
-
-    def _begin(self, head: Head, data: bytes, end: int) -> None:
-        """Tell of an admitted head, which ended at `end`."""
-        self._head = head
-        self._kept = b""
-        self.received = 0
-        limit = self._limits.max_body_size
-        if limit and (head.length or 0) > limit:
-            raise Refused(413, "Content-Length exceeds --max-body-size")
+        head = self._head = admit(self.method, self._target, self._version, lines)
+        end += 4
+        short = self._start >= 0 and end - self._start <= _LONGEST_KEPT
+        self._kept = data[self._start : end] if short and not head.close else None
         if head.websocket:
             if head.has_body:
                 raise Refused(400, "a body beside a WebSocket handshake (RFC 6455 section 4.1)")
             self._place = _DONE
             self._sink.begin_handshake(head, data[end:])
-            return
+        else:
+            self._begin(head)
+        return end
+
+    def _begin(self, head: Head) -> None:
+        """Tell of an admitted head."""
+        self.received = 0
+        limit = self._limits.max_body_size
+        if limit and (head.length or 0) > limit:
+            raise Refused(413, "Content-Length exceeds --max-body-size")
         if head.chunked:
             self._place = _CHUNKS
             self._chunks = Chunks(self._limits)

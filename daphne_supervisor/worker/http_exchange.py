@@ -73,17 +73,18 @@ class HttpExchange(Exchange):
             self._body.append(data)
         self._queued += len(data)
         self._continued = True
-        self.wake()
+        if self._waiters:
+            self.wake()
 
     def end_body(self) -> None:
         """Note that the request body is complete."""
         self._body_ended = True
-        self.wake()
+        if self._waiters:
+            self.wake()
 
     def turn_away(self) -> None:
         """Answer 503."""
-        if self._state is _NOT_STARTED:
-            self._answer(503, self._service.shed(), RETRY_AFTER)
+        self._answer(503, self._service.shed(), RETRY_AFTER)
 
     def lost(self) -> None:
         """The client has left."""

@@ -216,6 +216,13 @@ class Response:
         elif request.version == "1.0":
             lines.append(b"Connection: keep-alive\r\n")
 
+    def pieces(self, body: bytes, *, more: bool) -> Sequence[bytes]:
+        """Return the same as `body`, in as many pieces as it takes not to copy it."""
+        if self._chunked and body:
+            return b"%x\r\n" % len(body), body, b"\r\n" if more else b"\r\n0\r\n\r\n"
+        data = self.body(body, more=more)
+        return (data,) if data else ()
+
     def body(self, body: bytes, *, more: bool) -> bytes:
         """Return the bytes of a piece of the body, the last one unless there is `more`.
 

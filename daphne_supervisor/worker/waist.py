@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from daphne_supervisor.worker.head import Head, Headers, Refused
     from daphne_supervisor.worker.response import Identity
@@ -27,6 +27,9 @@ class Port(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send `data`, in order."""
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        """Send `pieces` as if they were one, without joining them."""
 
     def pause_reading(self) -> None:
         """Stop the flow of received bytes."""

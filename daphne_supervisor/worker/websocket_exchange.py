@@ -94,6 +94,8 @@ class WebSocketExchange(Exchange):
 
     def turn_away(self) -> None:
         """Answer 503; the connection has looked before, so this is for a limit met since."""
+        self._service.handshakes -= 1
+        self._service.websockets -= 1
         self._deny_plainly(503)
 
     def closed(self, code: int, reason: str) -> None:

@@ -356,6 +356,10 @@ class Port:
     def resume_reading(self) -> None:
         """Let it be."""
 
+    def broken(self, error: Exception) -> None:
+        """Let the test see it."""
+        raise error
+
     def soon(self, call: Callable[[], None]) -> None:
         """Refuse: it is the exchange that lets others have their turn."""
         raise AssertionError(call)

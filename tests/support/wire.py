@@ -84,6 +84,11 @@ class FakePort:
         self.writes.append(data)
         self.sent += data
 
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        """Remember `pieces`."""
+        for piece in pieces:
+            self.write(piece)
+
     def pause_reading(self) -> None:
         """Remember that no more may be fed."""
         assert self.reading, "paused twice"
@@ -108,6 +113,11 @@ class FakePort:
         """Remember the FIN."""
         assert not self.ends, "shut after the end"
         self.ends.append("shut")
+
+    def broken(self, error: Exception) -> None:
+        """Fail: in what is ours nothing may go wrong, unless a test looks for it."""
+        message = "an error of ours"
+        raise AssertionError(message) from error
 
     def soon(self, call: Callable[[], None]) -> None:
         """Remember the call."""
@@ -203,7 +213,8 @@ class FakeHandler:
         """Return an exchange. There is one at a time."""
         if self.failure is not None:
             raise self.failure
-        assert all(each.answered or each.gone for each in self.requests), "begun out of turn"
+        before = self.requests[-1] if self.requests else None
+        assert before is None or before.answered or before.gone, "begun out of turn"
         request = FakeRequest(head, stream, self.run)
         self.requests.append(request)
         return request
@@ -279,8 +290,8 @@ class Rig:
 
     @property
     def current(self) -> FakeRequest:
-        """Return the request that was started last."""
-        return [request for request in self.requests if request.started][-1]
+        """Return the request that has arrived last."""
+        return self.requests[-1]
 
     @property
     def sent(self) -> bytes:

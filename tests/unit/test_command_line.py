@@ -60,7 +60,7 @@ def test_the_application_may_stand_anywhere_or_be_missing() -> None:
         ("--unix", "unix-socket"),
         ("--access", "access-log"),
         ("--websocket-timeout", "websocket_timeout"),
-        ("--websocket_c", "websocket_connect_timeout"),
+        ("--websocket_con", "websocket_connect_timeout"),
         ("--http_timeout", "http-timeout"),
         ("--proxy-headers-h", "proxy-headers-host"),
     ],

@@ -68,6 +68,7 @@ OURS = {
     "--ws-drain-time": 10,
     "--disconnect-delay": None,
     "--head-timeout": 30,
+    "--body-min-rate": 240,
     "--write-timeout": 60,
     "--max-request-line": 8192,
     "--max-header-count": 128,

@@ -36,10 +36,19 @@ def test_what_protects_the_server_is_on() -> None:
     http, websocket = Http(), WebSocket()
     assert 0 < http.head_timeout < http.keep_alive
     assert http.write_timeout > 0
+    assert http.body_min_rate > 0
     assert http.max_request_line >= 8000, "RFC 9112 section 3"
     assert http.max_request_line < http.max_header_size
     assert min(websocket.max_message_size, websocket.max_frame_size, websocket.max_queue) > 0
+    assert min(websocket.max_fragments, websocket.compression_max_ratio) > 0
     assert websocket.ping_timeout > 0
+
+
+def test_what_costs_every_connection_is_off() -> None:
+    """Compression takes memory and processor time; a window for each connection takes more."""
+    websocket = WebSocket()
+    assert not websocket.compression
+    assert not websocket.compression_context_takeover
 
 
 def test_an_idle_connection_outlives_the_load_balancer_s_patience() -> None:

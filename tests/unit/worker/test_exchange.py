@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from daphne_supervisor.worker.service import Service
 
+#: A task may run up to its first wait at once.
+EAGER = sys.version_info >= (3, 12)
+
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
 
 
@@ -27,6 +31,10 @@ class Plain(Exchange):
         """Have no end yet."""
         super().__init__(served)
         self.end: list[Any] = []
+
+    def turn_away(self) -> None:
+        """Note it."""
+        self.end.append("turned away")
 
     def scope(self) -> dict[str, Any]:
         """Be of some type."""
@@ -72,9 +80,27 @@ async def test_a_call_returns() -> None:
     """While it runs it can be found; afterwards nothing of it is left."""
     exchange, stage, served = await started()
     assert served.exchanges == {exchange}
+    assert (served.requests, served.in_flight) == (1, 1)
     assert stage.call.scope == {"type": "plain"}
     await stage.call.returns()
     assert (exchange.end, served.exchanges) == (["returned"], set())
+
+
+@on_loop
+async def test_beyond_max_inflight_nothing_is_called() -> None:
+    """The kind of exchange answers instead; what was turned away is no request, and has no end."""
+    stage = Stage()
+    served = service(stage, http=Http(max_inflight=2))
+    one, two, three = (Plain(served) for _ in range(3))
+    for exchange in (one, two, three):
+        exchange.start()
+    await turn()
+    assert [exchange.end for exchange in (one, two, three)] == [[], [], ["turned away"]]
+    assert (len(stage.calls), served.requests, served.in_flight) == (2, 2, 2)
+    assert served.exchanges == {one, two}
+    three.leave()
+    three.cancel()
+    assert three._timer is None
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), SystemExit(3), KeyboardInterrupt()])
@@ -132,6 +158,47 @@ async def test_a_call_whose_event_loop_has_ended_is_nobody_s_failure(
     call.send(None)
     call.close()
     assert (exchange.end, caplog.records, served.exchanges) == ([], [], set())
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@on_loop
+async def test_a_client_may_leave_while_the_call_takes_its_first_steps(*, waits: bool) -> None:
+    """Where Python runs them at once there is no task yet; the call has its time all the same."""
+    release = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        del scope, send
+        exchange.leave()
+        assert await receive() == {"type": "gone"}
+        if waits:
+            await release.wait()
+
+    exchange = Plain(service(application, http=Http(application_close_timeout=60)))
+    exchange.start()
+    await turn()
+    timer = exchange._timer
+    assert (timer is not None) is (waits or not EAGER)
+    assert exchange.end == ([] if waits else ["returned"])
+    release.set()
+    await turn()
+    assert exchange.end == ["returned"]
+    assert timer is None or timer.cancelled()
+
+
+@pytest.mark.skipif(not EAGER, reason="from Python 3.12 on")
+@on_loop
+async def test_a_call_that_waits_for_nothing_costs_no_turn_of_the_loop() -> None:
+    """It has ended when it has started."""
+    called: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        del receive, send
+        called.append(scope["type"])
+
+    served = service(application)
+    exchange = Plain(served)
+    exchange.start()
+    assert (called, exchange.end, served.exchanges) == (["plain"], ["returned"], set())
 
 
 @on_loop
@@ -298,7 +365,7 @@ async def test_a_client_that_leaves_after_the_call_changes_nothing() -> None:
 
 def test_a_kind_of_exchange_has_to_say_what_it_does() -> None:
     """What every kind does differently has no default."""
-    names = {"scope", "receive", "send", "failed", "returned", "describe"}
+    names = {"turn_away", "scope", "receive", "send", "failed", "returned", "describe"}
     assert Exchange.__abstractmethods__ == names
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daphne_supervisor.config import Http
+from daphne_supervisor.worker.chunks import MOST
 from daphne_supervisor.worker.head import Refused
 from daphne_supervisor.worker.http1_parser import Parser
-from tests.support.wire import bytewise
+from tests.support.wire import bytewise, cut
 
 if TYPE_CHECKING:
     from daphne_supervisor.worker.head import Head
@@ -20,6 +21,8 @@ HANDSHAKE = (
 )
 IGNORED = b"POST /h2c HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n"
 PLAIN = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class Recorder:
@@ -44,20 +47,26 @@ class Recorder:
         """Remember that it was whole."""
         self.story.append("end")
 
-    def begin_handshake(self, head: Head) -> None:
+    def begin_handshake(self, head: Head, rest: bytes) -> None:
         """Remember that it was one."""
         self.story.append(f"handshake {head.path}")
+        self.body += rest
 
 
-def parsed(*pieces: bytes, **limits: int) -> tuple[Recorder, bytes]:
-    """Return what a parser with `limits` has told of `pieces`, and what it left."""
+def parsed(*pieces: bytes, **limits: int) -> tuple[Recorder, Parser]:
+    """Return what a parser with `limits` has told of `pieces`; each request is answered at once."""
     sink = Recorder()
     parser = Parser(sink, Http(**limits))  # type: ignore[arg-type]
-    return sink, b"".join([parser.feed(piece) for piece in pieces])
+    for piece in pieces:
+        parser.feed(piece)
+        while parser.rest and (parser.hasty or parser.ready):
+            parser.feed(b"")
+    return sink, parser
 
 
 REQUESTS = [
-    (PLAIN * 2, ["/next", "end", "/next", "end"], b""),
+    (PLAIN * 2, ["/next", "/next"], b""),
+    (b"\r\n\r\n" + PLAIN + b"\r\n", ["/next"], b""),
     (b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" + PLAIN, None, b"abc"),
     (
         b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -65,13 +74,13 @@ REQUESTS = [
         None,
         b"abc",
     ),
-    (IGNORED + b"Content-Length: 3\r\n\r\nabc" + PLAIN, ["/h2c", "end", "/next", "end"], b"abc"),
+    (IGNORED + b"Content-Length: 3\r\n\r\nabc" + PLAIN, ["/h2c", "end", "/next"], b"abc"),
     (
         IGNORED + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + PLAIN,
-        ["/h2c", "end", "/next", "end"],
+        ["/h2c", "end", "/next"],
         b"abc",
     ),
-    (IGNORED + b"\r\n" + PLAIN, ["/h2c", "end", "/next", "end"], b""),
+    (IGNORED + b"\r\n" + PLAIN, ["/h2c", "/next"], b""),
 ]
 
 
@@ -79,48 +88,205 @@ REQUESTS = [
 def test_requests_come_in_order_in_any_slicing(
     data: bytes, story: list[str] | None, body: bytes
 ) -> None:
-    """Whole or byte by byte: the same heads, bodies and ends, and nothing is left."""
+    """Whole or byte by byte: the same heads, bodies and ends, and nothing is left.
+
+    Of a request that has no body no end is told.
+    """
     for pieces in ([data], bytewise(data)):
-        sink, rest = parsed(*pieces)
-        assert sink.story == (story or ["/a", "end", "/next", "end"])
-        assert (sink.body, rest) == (body, b"")
+        sink, parser = parsed(*pieces)
+        assert sink.story == (story or ["/a", "end", "/next"])
+        assert (sink.body, parser.rest, parser.ready) == (body, b"", True)
 
 
 def test_a_trailer_is_no_header() -> None:
     """Neither of its own request nor of the next one."""
-    sink, _ = parsed(REQUESTS[2][0])
+    sink, _ = parsed(REQUESTS[3][0])
+    assert len(sink.heads) == 2
     assert all(name != b"x-trailer" for head in sink.heads for name, _ in head.headers)
 
 
 def test_nothing_is_parsed_behind_a_handshake() -> None:
-    """What follows it is given back, in the same read and in later ones."""
-    sink, rest = parsed(HANDSHAKE + b"\r\n" + PLAIN, b"more")
+    """What came along with it is handed over, what comes later is nobody's."""
+    sink, parser = parsed(HANDSHAKE + b"\r\n" + PLAIN, b"more")
     assert sink.story == ["handshake /ws"]
-    assert rest == PLAIN + b"more"
+    assert sink.body == PLAIN
+    assert parser.rest == b""
+
+
+def test_one_request_is_read_at_a_time() -> None:
+    """What a client sends ahead is kept, and read when it is asked for, with what has come then."""
+    sink = Recorder()
+    parser = Parser(sink, Http())
+    parser.feed(PLAIN + PLAIN[:9])
+    assert (sink.story, parser.rest, parser.ready) == (["/next"], PLAIN[:9], True)
+    parser.keep(PLAIN[9:20])
+    parser.keep(PLAIN[20:])
+    assert (sink.story, parser.rest) == (["/next"], PLAIN)
+    parser.feed(PLAIN[:3])
+    assert (sink.story, parser.rest) == (["/next", "/next"], PLAIN[:3])
+    parser.feed(PLAIN[3:])
+    assert sink.story == ["/next"] * 3
+
+
+@pytest.mark.parametrize("body", [b"", b"Content-Length: 1\r\n"])
+def test_behind_a_last_request_nothing_is_read(body: bytes) -> None:
+    """It is thrown away, and told (RFC 9112 section 9.6)."""
+    last = b"POST /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + body + b"\r\n"
+    last += b"x" if body else b""
+    sink, parser = parsed(last)
+    assert (parser.surplus, parser.ready, parser.begun) == (False, False, False)
+    parser.keep(b"x")
+    assert (parser.surplus, parser.rest) == (True, b"")
+    for pieces in ([last + PLAIN], [last, PLAIN]):
+        sink, parser = parsed(*pieces)
+        assert sink.story[0] == "/last"
+        assert len(sink.heads) == 1
+        assert parser.rest == b""
+    _, parser = parsed(last + PLAIN)
+    assert parser.surplus
 
 
 def test_it_says_where_it_stands() -> None:
     """Whether a head has begun, of which method, and how much of a body has come."""
     parser = Parser(Recorder(), Http())
-    assert not parser.begun
-    parser.feed(b"PUT / HTTP/1.1\r\nHost: x\r\n")
-    assert (parser.begun, parser.method) == (True, b"PUT")
+    assert (parser.begun, parser.ready) == (False, True)
+    parser.feed(b"\r\n")
+    assert (parser.begun, parser.ready) == (False, True)
+    parser.feed(b"PU")
+    assert (parser.begun, parser.ready, parser.method) == (True, False, "")
+    parser.feed(b"T / HTTP/1.1\r\nHost: x\r\n")
+    assert (parser.begun, parser.method) == (True, "PUT")
     parser.feed(b"Content-Length: 9\r\n\r\nabc")
-    assert (parser.begun, parser.received) == (False, 3)
+    assert (parser.begun, parser.ready, parser.received) == (False, False, 3)
+    parser.feed(b"defghi" + b"GET")
+    assert (parser.begun, parser.ready, parser.received) == (False, True, 9)
 
 
-HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
+def test_the_method_is_that_of_the_last_request_line() -> None:
+    """One that is refused is not taken for the one before it."""
+    parser = Parser(Recorder(), Http())
+    parser.feed(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert parser.method == "HEAD"
+    with pytest.raises(Refused):
+        parser.feed(b"GET / HTTP/1.2\r\n")
+    assert parser.method == ""
+
+
+def test_a_flood_of_chunks_is_read_in_goes() -> None:
+    """So that others have a turn between them; the rest says that it is the rest."""
+    sink = Recorder()
+    parser = Parser(sink, Http())
+    parser.feed(CHUNKED + b"1\r\nx\r\n" * 2 * MOST + b"0\r\n\r\n" + PLAIN)
+    for goes in (1, 2):
+        assert (parser.hasty, len(sink.body), parser.received) == (True, *[goes * MOST] * 2)
+        parser.feed(b"")
+    assert (parser.hasty, parser.rest, sink.story[-1]) == (False, PLAIN, "end")
+
+
+# -- the same head again --
+
+LENGTH = HEAD + b"Content-Length: 1\r\n\r\n"
+LONG = b"GET /long HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 3000 + b"\r\n\r\n"
+
+
+def test_the_same_bytes_are_the_same_head() -> None:
+    """A client that polls is not read anew, but only the very same bytes are meant."""
+    sink, parser = parsed(PLAIN, PLAIN * 2, b"\r\n" + PLAIN, PLAIN)
+    assert sink.heads[:3] == [sink.heads[0]] * 3
+    assert sink.heads[3:] == [sink.heads[3]] * 2
+    assert (parser.ready, parser.rest, parser.method) == (True, b"", "GET")
+    sink, _ = parsed(PLAIN, PLAIN.replace(b"next", b"text"), PLAIN, PLAIN[:5], PLAIN[5:])
+    assert sink.story == ["/next", "/text", "/next", "/next"]
+
+
+@pytest.mark.parametrize(
+    ("head", "bodies"),
+    [
+        (LENGTH, [b"a", b"b", b"c"]),
+        (CHUNKED, [b"1;x\r\na\r\n0\r\n\r\n", b"0\r\n\r\n", b"2\r\nbc\r\n0\r\nX: y\r\n\r\n"]),
+    ],
+)
+def test_the_same_head_may_have_another_body(head: bytes, bodies: list[bytes]) -> None:
+    """A body is read as it comes, in any slicing, and counted from its beginning."""
+    data = b"".join(head + body for body in bodies)
+    whole = [head + body for body in bodies]
+    for pieces in ([data], whole, bytewise(data), cut(data, range(0, len(data), len(head)))):
+        sink, parser = parsed(*pieces, max_body_size=2)
+        assert sink.story == ["/", "end"] * 3
+        assert (sink.body, parser.rest) == (b"abc", b"")
+    sink, _ = parsed(*whole)
+    assert sink.heads == [sink.heads[0]] * 3
+
+
+def test_the_same_head_may_have_been_kept() -> None:
+    """What waited is read as what has just come, and is not read twice."""
+    sink = Recorder()
+    parser = Parser(sink, Http())
+    parser.feed(PLAIN)
+    parser.keep(PLAIN)
+    parser.feed(PLAIN[:3])
+    assert (len(sink.heads), parser.rest) == (2, PLAIN[:3])
+
+
+def test_a_long_head_is_read_anew() -> None:
+    """Its bytes are not worth their room."""
+    sink, _ = parsed(LONG, LONG)
+    assert sink.story == ["/long"] * 2
+    assert sink.heads[0] is not sink.heads[1]
+
+
+@pytest.mark.parametrize("between", [LENGTH + b"x", PLAIN + PLAIN, LONG])
+def test_only_the_last_head_is_kept(between: bytes) -> None:
+    """The head that is kept is that of the bytes that are."""
+    first = IGNORED + b"\r\n"
+    sink, _ = parsed(first, between, first)
+    assert sink.story[0] == sink.story[-1] == "/h2c"
+    assert sink.story.count("/h2c") == 2
+
+
+def test_only_a_head_is_taken_for_one() -> None:
+    """Neither a body that has its bytes nor the end of another head."""
+    ending = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(PLAIN)
+    sink, _ = parsed(PLAIN, ending, PLAIN, PLAIN)
+    assert sink.story == ["/next", "/a", "end", "/next"]
+    assert sink.body == PLAIN
+    sink, _ = parsed(PLAIN, b"GET /a HTTP/1.1\r\nX: ", PLAIN, PLAIN)
+    assert sink.story == ["/next", "/a", "/next"]
+    sink, _ = parsed(b"GET /a HTTP/1.1\r\nX: ", PLAIN, PLAIN)
+    assert sink.story == ["/a", "/next"]
+
+
+def test_nothing_at_all_is_no_request() -> None:
+    """Neither before the first one nor behind one that is not kept."""
+    sink, parser = parsed()
+    parser.feed(b"")
+    parser.feed(HEAD + b"Content-Length: 1\r\n\r\nx")
+    parser.feed(b"")
+    assert sink.story == ["/", "end"]
+
+
+# -- what is refused --
 
 
 @pytest.mark.parametrize(
     ("data", "limits", "status", "rule"),
     [
         (b"BREW / HTTP/1.1\r\n\r\n", {}, 501, "unknown method"),
-        (b"GET / HTTP/1.1\nHost: x\n\n", {}, 400, "malformed request"),
+        (b"GET / HTTP/1.1\nHost: x\n\n", {}, 400, "CR or LF alone"),
+        (b"GET / HTTP/1.1\r\nHost: x\n\r\n", {}, 400, "CR or LF alone"),
+        (b"GET / HTTP/1.1\r\nHost: x\rX\r\n\r\n", {}, 400, "CR or LF alone"),
+        (b"\rGET / HTTP/1.1\r\n", {}, 400, "no method"),
+        (b"\x16\x03\x01", {}, 400, "TLS"),
+        (b"GET / HTTP/1.1\r\nX\r\n\r\n", {}, 400, "no colon"),
         (b"GET / HTTP/1.1\r\n\r\n", {}, 400, "no Host"),
-        (b"GET /long HTTP/1.1\r\n", {"max_request_line": 4}, 414, "--max-request-line"),
+        (b"GET /long HTTP/1.1\r\n", {"max_request_line": 17}, 414, "--max-request-line"),
+        (b"GET /long HTTP/1.1", {"max_request_line": 8}, 414, "--max-request-line"),
+        (b"GET\n/long HTTP/1.1", {"max_request_line": 8}, 400, "CR or LF alone"),
         (HEAD + b"A: b\r\n\r\n", {"max_header_count": 1}, 431, "--max-header-count"),
+        (HEAD + b"A: b\nc\r\n\r\n", {"max_header_count": 1}, 400, "CR or LF alone"),
         (HEAD + b"A: bcdefg\r\n\r\n", {"max_header_size": 12}, 431, "--max-header-size"),
+        (HEAD + b"A: bcdefg", {"max_header_size": 12}, 431, "--max-header-size"),
+        (HEAD + b"\nA: bcdefg", {"max_header_size": 12}, 400, "CR or LF alone"),
         (HEAD + b"Content-Length: 3\r\n\r\n", {"max_body_size": 2}, 413, "Content-Length exceeds"),
         (
             HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
@@ -140,17 +306,48 @@ def test_what_is_refused(data: bytes, limits: dict[str, int], status: int, rule:
         assert rule in caught.value.rule
 
 
+@pytest.mark.parametrize(
+    ("data", "limits"),
+    [
+        (b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n", {"max_request_line": 18}),
+        (b"\r\n" * 50 + b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n", {"max_request_line": 18}),
+        (HEAD + b"A: b\r\n\r\n", {"max_header_count": 2}),
+        (HEAD + b"A: bcdef\r\n\r\n", {"max_header_size": 19}),
+        (HEAD + b"Content-Length: 3\r\n\r\nabc", {"max_body_size": 3}),
+        (CHUNKED + b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", {"max_body_size": 3}),
+    ],
+)
+def test_what_just_fits_is_taken(data: bytes, limits: dict[str, int]) -> None:
+    """A limit is what is allowed, in any slicing."""
+    for pieces in ([data], bytewise(data)):
+        sink, parser = parsed(*pieces, **limits)
+        assert len(sink.heads) == 1
+        assert parser.ready
+
+
+def test_what_fits_of_a_body_is_told() -> None:
+    """Before it shows that the body is too large, in any slicing."""
+    data = CHUNKED + b"2\r\nab\r\n2\r\ncd\r\n"
+    for pieces in ([data], bytewise(data)):
+        sink = Recorder()
+        parser = Parser(sink, Http(max_body_size=3))
+        for piece in pieces[:-3]:
+            parser.feed(piece)
+        with pytest.raises(Refused, match="body exceeds"):
+            parser.feed(b"".join(pieces[-3:]))
+        assert sink.body == b"abc"
+
+
 def test_a_line_without_end_is_refused() -> None:
     """Or it would be kept for as long as it grows, in a head and in trailers."""
-    limits = {"max_header_size": 9, "max_request_line": 9}
-    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
-    for beginning, more in ((HEAD, {}), (chunked, {"max_header_size": 99})):
+    limits = {"max_header_size": 60, "max_request_line": 20}
+    for beginning in (HEAD, CHUNKED + b"0\r\n", CHUNKED + b"1;"):
         with pytest.raises(Refused, match="--max-header-size"):
-            parsed(beginning, b"X: ", *[b"b" * 50] * 3, **limits | more)
+            parsed(beginning, b"X: " if beginning is HEAD else b"x", *[b"b" * 50] * 3, **limits)
 
 
 def test_a_mistake_of_ours_is_not_the_client_s() -> None:
-    """An error in the sink is no refusal."""
+    """An error in the sink is no refusal, and not hidden."""
 
     class Broken(Recorder):
         def begin_request(self, head: Head) -> None:
@@ -158,7 +355,5 @@ def test_a_mistake_of_ours_is_not_the_client_s() -> None:
             raise RuntimeError(message)
 
     parser = Parser(Broken(), Http())
-    with pytest.raises(Exception, match="callback") as caught:
+    with pytest.raises(RuntimeError, match="cannot take /next"):
         parser.feed(PLAIN)
-    assert not isinstance(caught.value, Refused)
-    assert isinstance(caught.value.__context__, RuntimeError)

@@ -253,6 +253,53 @@ def test_we_cut(played: Callable[..., None]) -> None:
     played(scenario)
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_we_reset(family: int, played: Callable[..., None]) -> None:
+    """What the peer has not taken is not kept for it until it does."""
+
+    async def scenario(ends: Ends) -> None:
+        transport = await ends.serve()
+        transport.write(bytes(20_000_000))
+        transport.resetConnection()
+        await ends.ended()
+        assert transport.disconnecting
+        with pytest.raises(ConnectionResetError):
+            while await ends.receive():
+                pass
+
+    played(scenario, family)
+
+
+def test_on_a_unix_socket_a_reset_is_an_end(played: Callable[..., None]) -> None:
+    """There is no RST, and nothing that waits in a kernel for a peer."""
+
+    async def scenario(ends: Ends) -> None:
+        transport = await ends.serve()
+        transport.resetConnection()
+        await ends.ended()
+        assert await ends.receive() == b""
+
+    played(scenario, socket.AF_UNIX)
+
+
+def test_who_takes_the_bytes_can_change(played: Callable[..., None]) -> None:
+    """A connection whose codec changes has them go to the new one; all else stays as it is."""
+    pieces: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def scenario(ends: Ends) -> None:
+        transport = await ends.serve()
+        await ends.send(b"one")
+        await ends.protocol.hears(b"one")
+        transport.deliver(pieces.put_nowait)
+        await ends.send(b"two")
+        assert await pieces.get() == b"two"
+        assert ends.protocol.data == b"one"
+        ends.client.close()
+        assert await ends.ended() is ConnectionDone
+
+    played(scenario)
+
+
 def test_we_close_our_side_only(played: Callable[..., None]) -> None:
     """The client sees the end and may still speak."""
 
@@ -351,13 +398,22 @@ def test_the_socket_s_options(played: Callable[..., None]) -> None:
     played(scenario)
 
 
-def test_tls_comes_first(played: Callable[..., None]) -> None:
-    """The protocol sees plain bytes; closing our side closes all of it."""
+@pytest.fixture(scope="module")
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return what a server and a client that trusts it speak TLS with."""
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(server)
     client = ssl.create_default_context()
     authority.configure_trust(client)
+    return server, client
+
+
+def test_tls_comes_first(
+    played: Callable[..., None], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """The protocol sees plain bytes; closing our side closes all of it."""
+    server, client = contexts
 
     async def scenario(ends: Ends) -> None:
         serving = asyncio.ensure_future(ends.serve(server))
@@ -373,6 +429,33 @@ def test_tls_comes_first(played: Callable[..., None]) -> None:
         assert await reader.read() == b"answer"
         writer.close()
         assert await ends.ended() is ConnectionDone
+
+    played(scenario)
+
+
+def test_behind_tls_who_takes_the_bytes_can_change_and_the_peer_be_reset(
+    played: Callable[..., None], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """Both are promises to a connection, which need not know what carries it."""
+    server, client = contexts
+    pieces: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def scenario(ends: Ends) -> None:
+        serving = asyncio.ensure_future(ends.serve(server))
+        reader, writer = await asyncio.open_connection(
+            sock=ends.client, ssl=client, server_hostname="localhost"
+        )
+        transport = await serving
+        transport.deliver(pieces.put_nowait)
+        writer.write(b"secret")
+        assert await pieces.get() == b"secret"
+        assert ends.protocol.data == b""
+        transport.write(b"answer")
+        assert await reader.read(100) == b"answer"
+        transport.resetConnection()
+        await ends.ended()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
 
     played(scenario)
 

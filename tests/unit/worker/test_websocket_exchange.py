@@ -18,6 +18,7 @@ from tests.support.transports import (
     Records,
     Stage,
     frame,
+    handshake,
     on_loop,
     service,
     turn,
@@ -737,6 +738,22 @@ async def test_beyond_max_inflight_a_handshake_is_turned_away(
     third = Line(table.service)
     await third.send(HANDSHAKE)
     assert len(table.stage.calls) == 2
+
+
+@on_loop
+async def test_a_handshake_that_nobody_looked_at_before_is_turned_away_too() -> None:
+    """No application call begins beyond the limit, and what has not begun is not counted."""
+    table = await shaken(http=Http(max_inflight=1))
+    counters = vars(table.service).copy()
+    second = Line(table.service)
+    second.connection.upgrade(handshake(), b"")
+    assert second.take().startswith(b"HTTP/1.1 503 ")
+    assert second.closed
+    await turn()
+    assert len(table.stage.calls) == 1
+    for name in ("requests", "handshakes", "websockets", "in_flight"):
+        assert getattr(table.service, name) == counters[name] == 1
+    await second.leave()
 
 
 @on_loop
