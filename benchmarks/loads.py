@@ -86,6 +86,8 @@ class H2load:
     body: int = 0
     """Bytes of a request's body; with none the method is GET."""
     tls: bool = False
+    targets: int = 1
+    """How many targets a connection asks for in turn; they differ in the query."""
 
     def command(self, target: Target, count: int) -> list[str]:
         """Return the command line that asks for `count` answers."""
@@ -96,7 +98,10 @@ class H2load:
                 file.write_bytes(b"b" * self.body)
             words += ["--data", str(file)]
         scheme = "https" if self.tls else "http"
-        return [*words, f"{scheme}://127.0.0.1:{target.port}{self.path}"]
+        url = f"{scheme}://127.0.0.1:{target.port}{self.path}"
+        if self.targets == 1:
+            return [*words, url]
+        return words + [f"{url}?{number}" for number in range(self.targets)]
 
     def outcome(self, output: str) -> Outcome:
         """Return what h2load says. Raises `LoadError` for errors and for answers not of status 2xx.

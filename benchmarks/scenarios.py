@@ -58,6 +58,13 @@ SCENARIOS = (
         (Bound(0.60, "uvicorn"), Bound(0.90, "granian")),
     ),
     Scenario(
+        "unlike",
+        "hello, another target each time",
+        H2load(targets=500),
+        checks.hello,
+        (),
+    ),
+    Scenario(
         "connect",
         "hello, a new connection each",
         Client("reconnect", connections=16),

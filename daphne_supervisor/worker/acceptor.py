@@ -2,7 +2,8 @@
 
 One connection at each wake-up, and only while it is this worker's turn: a worker that took all that
 wait would leave nothing to its siblings, and long-lived connections would stay where a single burst
-has put them. Who has to wait, waits in the listener's queue, where every sibling can take it.
+has put them. Who has to wait, waits in the listener's queue, where every sibling can take it. Only
+who has no siblings takes several at once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from daphne_supervisor.worker.connection import Connection
 from daphne_supervisor.worker.fairness import Turns
 
 if TYPE_CHECKING:
-    import asyncio
-    import socket
     import ssl
 
     from daphne_supervisor.listeners import Listener
@@ -29,6 +28,9 @@ logger = logging.getLogger("daphne_supervisor.worker")
 #: Seconds to leave a listener alone that cannot accept, mostly because the process has no file
 #: descriptor left for a connection.
 PAUSE = 1.0
+#: Connections that a worker without siblings takes at a wake-up: so many that the wake-up costs
+#: next to nothing, and so few that those who are connected need not wait for it.
+BURST = 16
 
 
 class Acceptor:
@@ -43,19 +45,17 @@ class Acceptor:
     ) -> None:
         """Accept on `listener`, with TLS if there is a `context`."""
         self._socket = listener.socket
+        self._family = int(listener.socket.family)  # a socket looks it up each time
         self._description = listener.description
         self._context = context
         self._service = service
         self._reactor = reactor
         self._share = service.share
         self._turns = Turns(service.share)
+        self._handshake_timeout = service.config.http.head_timeout
         self._open = False
-        self._opening: set[asyncio.Task[None]] = set()
-
-    @property
-    def opening(self) -> int:
-        """Return how many connections are accepted but not open: mostly TLS handshakes."""
-        return len(self._opening)
+        self.opening = 0
+        """Connections that are accepted but not open: mostly TLS handshakes."""
 
     def open(self) -> None:
         """Begin to accept."""
@@ -74,11 +74,19 @@ class Acceptor:
             self._reactor.loop.remove_reader(self._socket)
             self._share.when_there_is_room(self._watch)
             self._service.note_full()
+        elif self._share.alone:
+            self._take_burst()
         elif self._turns.ours():
             self.accept()
         else:
             self._reactor.loop.remove_reader(self._socket)
             self._reactor.loop.call_later(self._turns.patience, self._look_again)
+
+    def _take_burst(self) -> None:
+        """Take what waits, within bounds."""
+        for _ in range(BURST):
+            if not self.accept() or self._share.full:
+                break
 
     def _look_again(self) -> None:
         """See what has become of a connection that was left to the siblings."""
@@ -92,18 +100,29 @@ class Acceptor:
     def accept(self) -> bool:
         """Accept one connection; return whether there was one."""
         try:
-            connection, _ = self._socket.accept()
+            accepted = self._reactor.accept(self._socket, self._family)
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
             self._pause(error)
             return False
         self._share.enter()
-        connection.setblocking(False)
-        task = self._reactor.loop.create_task(self._serve(connection))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self.opening += 1
+        self._reactor.serve(
+            accepted, self._build, self._context, self._handshake_timeout, self._opened
+        )
         return True
+
+    def _build(self) -> Connection:
+        return Connection(self._service, secure=self._context is not None)
+
+    def _opened(self, error: Exception | None) -> None:
+        """Count a connection that is open, or has not come about."""
+        self.opening -= 1
+        if error is not None:
+            self._share.exit()
+            level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
+            logger.log(level, "%s: connection did not come about: %s", self._description, error)
 
     def _pause(self, error: OSError) -> None:
         """Leave the connections in the queue until there are resources again."""
@@ -116,21 +135,6 @@ class Acceptor:
     def _resume(self) -> None:
         if self._open:
             self.open()
-
-    async def _serve(self, connection: socket.socket) -> None:
-        service = self._service
-        secure = self._context is not None
-        try:
-            await self._reactor.serve(
-                connection,
-                lambda: Connection(service, secure=secure),
-                self._context,
-                service.config.http.head_timeout,
-            )
-        except OSError as error:
-            logger.debug("%s: connection did not come about: %s", self._description, error)
-            connection.close()
-            self._share.exit()
 
     def close(self, *, last_call: bool) -> None:
         """Close this worker's copy of the listener; at `last_call` accept first who waits there.

@@ -142,7 +142,7 @@ class Chunks:
             raise stray("trailer", block, 0, len(block)) or Refused(
                 431, "trailers exceed --max-header-count"
             )
-        for name, _ in header_lines("trailer", block):
+        for name, _ in header_lines("trailer", block.split(b"\r\n")):
             if name in _FRAMING:
                 field = name.decode("ascii")
                 raise Refused(400, f"{field} among the trailers (RFC 9110 section 6.5.1)")

@@ -12,7 +12,6 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import address
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from zope.interface import implementer
@@ -39,11 +38,9 @@ __all__ = ["Connection"]
 logger = logging.getLogger("daphne_supervisor.worker")
 
 
-def _host_and_port(where: Any) -> tuple[str, int] | None:
-    """Return host and port of a Twisted address, `None` for a unix socket."""
-    if isinstance(where, (address.IPv4Address, address.IPv6Address)):
-        return where.host, where.port
-    return None
+def _host_and_port(name: Any) -> tuple[str, int] | None:
+    """Return host and port of what a socket says of one end, `None` for a unix socket."""
+    return name[:2] if isinstance(name, tuple) else None
 
 
 @implementer(IPushProducer)
@@ -76,10 +73,10 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         """Learn who is there and begin to listen."""
-        client = _host_and_port(self.transport.getPeer())
+        client = _host_and_port(self.transport.peername)
         self.peer = Peer(
             client,
-            _host_and_port(self.transport.getHost()),
+            client and _host_and_port(self.transport.sockname),
             secure=self._secure,
             trusted=self.service.proxies.trusts(client[0] if client else None),
         )
@@ -87,10 +84,6 @@ class Connection(Protocol):
         self.write = self.transport.write
         self.write_all = self.transport.writeSequence
         self.is_closing = self.transport.is_closing
-        self.pause_reading = self.transport.pauseProducing
-        self.resume_reading = self.transport.resumeProducing
-        self.abort = self.transport.abortConnection
-        self.shut = self.transport.loseWriteConnection
         self.now = self.service.now
         self.identity = self.service.identity
         self._http = self._codec = Http1(self, self, self.service.config.http)
@@ -116,6 +109,7 @@ class Connection(Protocol):
         self.service.connections.discard(self)
         self.service.share.exit()
         self._codec.lost()
+        del self.begin  # which holds us, as we hold it
         self.congested = False
         self._stalled_at = math.inf
         if self._drained is not None:
@@ -165,6 +159,22 @@ class Connection(Protocol):
         self._stalled_at = self.now() + timeout if timeout else math.inf
 
     # -- from the codec --
+
+    def pause_reading(self) -> None:
+        """Stop the flow of received bytes."""
+        self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Let received bytes flow again."""
+        self.transport.resumeProducing()
+
+    def shut(self) -> None:
+        """Send FIN once everything written is sent; go on reading."""
+        self.transport.loseWriteConnection()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abortConnection()
 
     def close(self) -> None:
         """Close once everything written is sent, which takes a client that reads."""

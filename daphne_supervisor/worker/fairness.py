@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from daphne_supervisor.scoreboard import IDLE, mean
+from daphne_supervisor.scoreboard import CAPACITY, IDLE, mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +89,12 @@ class Share:
         if self._accepting:
             connections = self.connections
             self._scoreboard.post(self._slot, connections if connections < self._most else IDLE)
+
+    @property
+    def alone(self) -> bool:
+        """Say whether nobody else accepts."""
+        counts = self.siblings()
+        return counts.count(IDLE) == len(counts) - 1 and self._slot <= CAPACITY
 
     def siblings(self) -> tuple[int, ...]:
         """Return the connections of every slot, our own among them; -1 where nobody accepts."""

@@ -108,37 +108,29 @@ class Http1:
         """Take what the client sent, in any slicing."""
         if self.phase >= _LINGERING:
             return
-        if self._incoming is None and (self._current is not None or self._satiated()):
+        busy = self._current is not None or (self._port.congested and self._parser.ready)
+        if busy and self._incoming is None:
+            # It is to take what it has asked for before it is asked for more.
             self._parser.keep(data)
             self._throttle()
-        else:
-            self._feed(data)
-
-    def _feed(self, data: bytes) -> None:
-        """Read `data` behind what was kept, and do what it asks for."""
-        parser = self._parser
+            return
         try:
             try:
-                parser.feed(data)
+                self._parser.feed(data)
             except Refused as reason:
                 self._refuse(reason)
-            exchange, self._begun = self._begun, None
-            if exchange is not None:
-                exchange.start()
-            if self._current is None or self._incoming is not None or parser.rest or self._paused:
+            begun, self._begun = self._begun, None
+            if begun is not None:
+                begun.start()
+            if self._current is None or self._incoming or self._paused or self._parser.rest:
                 self._settle()
         except Exception as error:  # noqa: BLE001
             self._port.broken(error)
 
     def _go_on(self) -> None:
-        """Read what was kept, unless the client does not even take what it has asked for."""
-        waits = self._parser.rest and (self._current is None or self._incoming is not None)
-        if waits and self.phase < _LINGERING and not self._satiated():
-            self._feed(b"")
-
-    def _satiated(self) -> bool:
-        """Say whether the client is to take what it has asked for before it is asked for more."""
-        return self._port.congested and self._parser.ready
+        """Read what was kept."""
+        if self._parser.rest:
+            self.receive(b"")
 
     def _settle(self) -> None:
         """See where the connection stands, after something was read."""
@@ -180,7 +172,7 @@ class Http1:
         if self._incoming is not None:
             self._incoming.end_body()
             self._incoming = None
-        elif self.phase is _SWALLOWING:  # it was answered without being read to its end
+        else:  # it was answered without being read to its end
             self._idle()
 
     # -- what happens next --
@@ -393,6 +385,10 @@ class Http1:
         self._end()
         if current is not None:
             current.lost()
+        # The connection and the parser hold this codec. What is no cycle is freed at once, and not
+        # when the collector comes by: where each request has its connection, that is all the time.
+        self._parser.part()
+        del self._port, self._handler
 
     # -- time --
 

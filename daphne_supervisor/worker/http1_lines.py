@@ -8,8 +8,12 @@ and nowhere else: a CR or LF that stands alone matches nothing.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from daphne_supervisor.worker.head import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["chunk_line", "header_lines", "request_line", "stray"]
 
@@ -93,16 +97,16 @@ def check_start(start: bytes) -> Refused | None:
     return stray("request line", start, 0, len(start))
 
 
-def header_lines(where: str, block: bytes) -> list[tuple[bytes, bytes]]:
-    """Return name, in lower case, and value of each line of `block`.
+def header_lines(where: str, lines: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return name, in lower case, and value of each of `lines`, which CR LF has ended.
 
-    Raises `Refused`; `where` says what the block is.
+    Raises `Refused`; `where` says what the lines are.
     """
     known = _known
     try:
-        return [known.get(line) or _header_line(line) for line in block.split(b"\r\n")]
+        return [known.get(line) or _header_line(line) for line in lines]
     except Refused as reason:
-        raise _stray_in_line(where, block) or reason from None
+        raise _stray_in_line(where, b"\r\n".join(lines)) or reason from None
 
 
 def _header_line(line: bytes) -> tuple[bytes, bytes]:

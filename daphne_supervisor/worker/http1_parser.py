@@ -105,6 +105,10 @@ class Parser:
         self.rest = b""
         self.hasty = self.surplus = False
 
+    def part(self) -> None:
+        """Tell nobody any more: nothing will be fed."""
+        del self._sink
+
     @property
     def begun(self) -> bool:
         """Say whether a head has begun to arrive and is not whole."""
@@ -130,13 +134,45 @@ class Parser:
             self._read(data, 0)
         elif self._kept is None or not data.startswith(self._kept):
             self._place = _LINE
-            self._read(data, 0)
+            self._read(data, self._read_whole(data))
         elif self._head.length == 0:
             self.rest = data[len(self._kept) :]
             self._sink.begin_request(self._head)
         else:
+            self.method = self._head.method
             self._begin(self._head)
             self._read(data, len(self._kept))
+
+    def _read_whole(self, data: bytes) -> int:
+        """Read the head that `data` begins with, if it is whole and right; return where it ends.
+
+        It is nearly always so, and takes half the time. What is not is left, to be read line by
+        line, and refused for its first fault.
+        """
+        limits = self._limits
+        end = data.find(b"\r\n\r\n")
+        line, *lines = data[: max(end, 0)].split(b"\r\n")
+        size = end - len(line)
+        if (
+            not line
+            or len(line) > limits.max_request_line
+            or size > limits.max_header_size
+            or len(lines) > limits.max_header_count
+        ):
+            return 0
+        try:
+            method, target, version = request_line(line)
+            head = admit(method, target, version, header_lines("header", lines))
+        except Refused:
+            return 0
+        if head.websocket:
+            return 0
+        self.method = method
+        self._head = head
+        end += 4
+        self._kept = data[:end] if end <= _LONGEST_KEPT and not head.close else None
+        self._begin(head)
+        return end
 
     def _read(self, data: bytes, at: int) -> None:
         """Read `data` up to the end of a request, or to what is not whole, which becomes `rest`."""
@@ -154,6 +190,7 @@ class Parser:
 
     def _read_line(self, data: bytes, at: int) -> int:
         """Read the request line; empty lines before it mean nothing (RFC 9112 section 2.2)."""
+        self.method = ""
         while data.startswith(b"\r\n", at):
             at += 2
         end = data.find(b"\r\n", at)
@@ -169,7 +206,6 @@ class Parser:
                 raise wrong
             return at
         self._start = at
-        self.method = ""
         self.method, self._target, self._version = request_line(data[at:end])
         self._place = _HEAD
         self._scanned = 0
@@ -195,7 +231,7 @@ class Parser:
             raise stray("header", block, 0, len(block)) or Refused(
                 431, "headers exceed --max-header-count"
             )
-        lines = header_lines("header", block) if block else []
+        lines = header_lines("header", block.split(b"\r\n") if block else [])
         head = self._head = admit(self.method, self._target, self._version, lines)
         end += 4
         short = self._start >= 0 and end - self._start <= _LONGEST_KEPT

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import select
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from twisted.internet import address, error, main
@@ -28,24 +29,55 @@ from zope.interface import implementer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from twisted.internet.protocol import Protocol
 
-__all__ = ["LoopReactor", "LoopTransport", "install"]
+__all__ = ["Accepted", "LoopReactor", "LoopTransport", "install"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
 
 _DONE = Failure(error.ConnectionDone())
+#: Items of what `getsockname` says of an IPv6 socket; of a unix socket it says a path.
+_IPV6 = 4
 
 
-def _address(sockname: Any, family: int) -> Any:
+def _address(sockname: Any) -> Any:
     """Return Twisted's address for what `getsockname` or `getpeername` said."""
-    if family == socket.AF_INET:
-        return address.IPv4Address("TCP", *sockname[:2])
-    if family == socket.AF_INET6:
-        return address.IPv6Address("TCP", *sockname)
+    if isinstance(sockname, tuple):
+        if len(sockname) == _IPV6:
+            return address.IPv6Address("TCP", *sockname)
+        return address.IPv4Address("TCP", *sockname)
     return address.UNIXAddress(sockname or None)
+
+
+class Accepted:
+    """A connection that was accepted: what the loop asks of a socket, and no more.
+
+    A socket object asks the kernel what is known, and makes enumerations of it each time that it is
+    looked at. `peer` is what `getpeername` would say, even if the client has left meanwhile.
+    """
+
+    __slots__ = ("_number", "family", "peer")
+
+    type = int(socket.SOCK_STREAM)
+
+    def __init__(self, number: int, family: int, peer: Any) -> None:
+        """Stand for the file descriptor `number`."""
+        self._number = number
+        self.family = family
+        self.peer = peer
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._number
+
+    def close(self) -> None:
+        """Note, from the loop, that it has closed the descriptor."""
+
+    def discard(self) -> None:
+        """Close what the loop did not take."""
+        os.close(self._number)
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
@@ -57,22 +89,20 @@ class LoopTransport(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_host",
-        "_peer",
         "_producer",
         "_protocol",
         "_transport",
         "data_received",
         "disconnecting",
         "is_closing",
+        "peername",
         "write",
     )
 
-    def __init__(self, protocol: Protocol, host: Any, peer: Any) -> None:
-        """Carry `protocol` between the addresses `host`, which is our end, and `peer`."""
+    def __init__(self, protocol: Protocol, peername: Any) -> None:
+        """Carry `protocol`; the other end is `peername`, as a socket says it."""
         self._protocol = protocol
-        self._host = host
-        self._peer = peer
+        self.peername = peername
         self._producer: Any = None
         self.disconnecting = False
         # The loop looks this up once: Twisted's bound method is what it calls.
@@ -80,11 +110,11 @@ class LoopTransport(asyncio.Protocol):
 
     # -- asyncio's side --
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         """Introduce the two sides to each other."""
-        self._transport = cast("asyncio.Transport", transport)
-        self.write = self._transport.write
-        self.is_closing = self._transport.is_closing
+        self._transport = transport
+        self.write = transport.write
+        self.is_closing = transport.is_closing
         self._protocol.makeConnection(self)
 
     def eof_received(self) -> None:
@@ -96,6 +126,9 @@ class LoopTransport(asyncio.Protocol):
         self._producer = None
         reason = _DONE if exc is None else Failure(error.ConnectionLost(str(exc)))
         self._protocol.connectionLost(reason)
+        # Whoever holds one side from now on does not hold the other: what is no cycle is freed at
+        # once, and not when the collector comes by.
+        del self._protocol, self.data_received
 
     def pause_writing(self) -> None:
         """Pass the loop's high-water mark on to the producer."""
@@ -169,11 +202,16 @@ class LoopTransport(asyncio.Protocol):
 
     def getPeer(self) -> Any:
         """Return the address of the other end."""
-        return self._peer
+        return _address(self.peername)
 
     def getHost(self) -> Any:
         """Return the address of our end."""
-        return self._host
+        return _address(self.sockname)
+
+    @property
+    def sockname(self) -> Any:
+        """Return the address of our end as a socket says it."""
+        return self._transport.get_extra_info("sockname")
 
     def unsent(self) -> int:
         """Return the bytes that wait in the write buffer."""
@@ -212,6 +250,7 @@ class LoopReactor(AsyncioSelectorReactor):
         self.loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self.loop)
         super().__init__(self.loop)
+        self._opening: set[Coroutine[Any, Any, Any]] = set()
 
     @staticmethod
     def readable(listener: socket.socket) -> bool:
@@ -220,28 +259,52 @@ class LoopReactor(AsyncioSelectorReactor):
         poll.register(listener, select.POLLIN)
         return bool(poll.poll(0))
 
-    async def serve(
+    @staticmethod
+    def accept(listener: socket.socket, family: int) -> Accepted:
+        """Accept a connection at `listener`, of `family`. Raises `OSError` as a socket does."""
+        # `accept` is this, and a socket object around it.
+        number, peer = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+        return Accepted(number, family, peer)
+
+    def serve(
         self,
-        connection: socket.socket,
+        accepted: Accepted,
         build: Callable[[], Protocol],
         context: ssl.SSLContext | None,
         handshake_timeout: float,
+        opened: Callable[[Exception | None], None],
     ) -> None:
-        """Run the protocol that `build` makes over the accepted `connection`.
+        """Run the protocol that `build` makes over the `accepted` connection.
 
         With a `context` the TLS handshake comes first and must be done within
-        `handshake_timeout` seconds. Raises `OSError` (`ssl.SSLError` among them) when the
-        connection does not come about.
+        `handshake_timeout` seconds. `opened` is called once: when the connection is open, or with
+        the error, mostly an `OSError` (`ssl.SSLError` among them), when it has not come about.
         """
-        # Asked at once: of a client that has reset the connection, the loop knows no address later.
-        peer = _address(connection.getpeername(), connection.family)
-        host = _address(connection.getsockname(), connection.family)
-        await self.loop.connect_accepted_socket(
-            lambda: LoopTransport(build(), host, peer),
-            connection,
+        opening = self.loop.connect_accepted_socket(
+            lambda: LoopTransport(build(), accepted.peer),
+            accepted,
             ssl=context,
             ssl_handshake_timeout=handshake_timeout if context else None,
         )
+        # It waits once, for its transport. A task for that would cost as much as all the rest.
+        try:
+            waiter = opening.send(None)
+        except Exception as reason:  # noqa: BLE001
+            accepted.discard()
+            opened(reason)
+            return
+        self._opening.add(opening)  # nobody else holds it while it waits
+
+        def finish(_: object) -> None:
+            self._opening.discard(opening)
+            try:
+                opening.send(None)
+            except StopIteration:
+                opened(None)
+            except Exception as reason:  # noqa: BLE001
+                opened(reason)
+
+        waiter.add_done_callback(finish)
 
 
 def install() -> LoopReactor:

@@ -117,18 +117,20 @@ class Response:
 
     `start` encodes the head, `body` each piece of the body. `begun` says that a head was encoded,
     `close` that the connection must end with the last byte, `left` is what is to come of a body
-    whose length is known.
+    whose length is known. An application that says the same again has its head encoded once.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "begun", "close", "left")
+    __slots__ = ("_bodiless", "_chunked", "_known", "_said", "begun", "close", "left")
 
     def __init__(self) -> None:
         """Be ready for a first response."""
         self.begun = self.close = False
         self._bodiless = self._chunked = False
         self.left: int | None = None  # bytes of the body that are still to come, if that is known
+        self._said: tuple[Any, Any, Any] | None = None  # status, headers, size of an ordinary one,
+        self._known: tuple[bytes, int | None] = (b"", 0)  # and what became of them
 
-    def start(  # noqa: C901 - one loop without calls: it is run for each response
+    def start(
         self,
         request: Head,
         status: Any,
@@ -145,6 +147,26 @@ class Response:
         Server lines for an application that sets none. Raises `ValueError`, with nothing changed,
         when status or headers cannot be sent.
         """
+        close = close or request.close
+        if request.ordinary and not close and self._said == (status, headers, size):
+            head, self.left = self._known
+            self.close = self._bodiless = self._chunked = False
+            head += identity[2]
+        else:
+            head = self._encode(request, status, headers, size, identity, close=close)
+        self.begun = True
+        return head
+
+    def _encode(  # noqa: C901 - one loop with as few calls as can be
+        self,
+        request: Head,
+        status: Any,
+        headers: Sequence[Any],
+        size: int | None,
+        identity: Identity,
+        *,
+        close: bool,
+    ) -> bytes:
         if not isinstance(status, int):
             message = f"status {status!r} is not a number"
             raise ValueError(message)  # noqa: TRY004 - what a bad status has always raised
@@ -152,7 +174,6 @@ class Response:
         length = None
         options = b""
         date, server, rest = identity
-        close = close or request.close
         try:
             for name, value in headers:
                 steering = _names[name] if name in _names else _learn(name)
@@ -173,16 +194,17 @@ class Response:
             raise _blame(headers) from None
         if close:
             options = b"close, upgrade" if options else b"close"
-        known = size if length is None else length
-        if options or known is None or status in _BODILESS or not request.ordinary:
-            self._frame(lines, request, status, length, size, options)
-        else:
-            lines.append(b"Content-Length: %d\r\n" % known)
-            self.left = known
-            self.close = self._bodiless = self._chunked = False
-        lines.append(rest or server + date + b"\r\n")
-        self.begun = True
-        return b"".join(lines)
+        self._frame(lines, request, status, length, size, options)
+        if rest and request.ordinary and not (options or self._chunked or self._bodiless):
+            self._keep(lines, status, headers, size)
+        return b"".join(lines) + (rest or server + date + b"\r\n")
+
+    def _keep(
+        self, lines: list[bytes], status: int, headers: Sequence[Any], size: int | None
+    ) -> None:
+        """Keep what was encoded for the case that the application says the same again."""
+        if all(type(line) is tuple for line in headers):  # others may be changed afterwards
+            self._said, self._known = (status, headers, size), (b"".join(lines), self.left)
 
     def _frame(  # noqa: PLR0917 - the second half of `start`
         self,

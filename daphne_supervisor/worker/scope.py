@@ -11,6 +11,7 @@ from the right that is no trusted proxy is the last one that nobody could forge.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -28,6 +29,8 @@ Address = list[Any]  # [host, port], as ASGI writes it
 _ASGI = {"version": "3.0", "spec_version": "2.5"}
 _LAST_PORT = 65535
 _PORT_DIGITS = 5
+#: Hosts of which it is kept whether they are trusted.
+_HOSTS = 1024
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -96,8 +99,10 @@ class Proxies:
         self._for = config.proxy_headers_host.lower().encode()
         self._port = config.proxy_headers_port.lower().encode()
         self._names = {self._for, self._port, b"x-forwarded-proto"}
+        # Of a proxy come most connections; and who connects without one mostly comes again.
+        self.trusts = lru_cache(_HOSTS)(self._trusts)
 
-    def trusts(self, host: str | None) -> bool:
+    def _trusts(self, host: str | None) -> bool:
         """Say whether the peer at `host` (`None`: a unix socket) is a proxy of ours."""
         if host is None:
             return self._unix or self._anyone

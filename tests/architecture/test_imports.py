@@ -62,8 +62,8 @@ WORLD = {
     "time",
     "twisted",
 }
-VENDORS = ("autobahn", "h2", "httptools", "uvloop")
-NOT_IN_MASTER = ("asyncio", "autobahn", "httptools", "ssl", "twisted", "uvloop")
+VENDORS = ("autobahn", "h2", "uvloop")
+NOT_IN_MASTER = ("asyncio", "autobahn", "ssl", "twisted", "uvloop")
 
 
 def _name(path: Path) -> str:

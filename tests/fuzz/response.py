@@ -275,7 +275,7 @@ def one(connection: h11.Connection, request: bytes) -> Read:
 class Named(Port):
     """A port whose server says who it is."""
 
-    def identity(self) -> tuple[bytes, bytes]:
+    def identity(self) -> tuple[bytes, bytes, bytes]:
         """Return the lines of every response."""
         return Rig().port.identity()
 

@@ -54,7 +54,7 @@ def variables(place: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def python(variables: dict[str, str]) -> str:
     """Return an interpreter that nobody can use: the one of these tests may lie in root's home."""
-    wanted = "import twisted.internet.asyncioreactor, uvloop, httptools, daphne_supervisor"
+    wanted = "import twisted.internet.asyncioreactor, uvloop, daphne_supervisor"
     for candidate in (sys.executable, "/usr/bin/python3"):
         with contextlib.suppress(OSError):
             done = subprocess.run(

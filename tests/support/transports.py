@@ -23,7 +23,7 @@ from daphne_supervisor.worker.service import Service
 from daphne_supervisor.worker.websocket import WebSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from daphne_supervisor.config import WebSocket as Limits
     from daphne_supervisor.worker.response import Identity
@@ -116,8 +116,10 @@ class Transport(StringTransport):
     """Twisted's fake with the rest of what `LoopTransport` offers."""
 
     def __init__(self, peer: Any = None) -> None:
-        """Lead to `peer`, some address of Twisted's by default."""
-        super().__init__(peerAddress=peer, lenient=True)  # type: ignore[no-untyped-call]
+        """Lead to `peer`, which is what a socket says of it: by default it has some address."""
+        super().__init__(lenient=True)  # type: ignore[no-untyped-call]
+        self.peername = ("192.168.1.1", 54321) if peer is None else peer
+        self.sockname = ("10.0.0.1", 80) if isinstance(self.peername, tuple) else "/run/socket"
         self.waiting = 0
         """Bytes that the client has not taken."""
         self.shut = False
@@ -329,6 +331,11 @@ class Port:
         """Remember `data`."""
         assert self.end not in {"close", "abort"}, "written behind the end"
         self.sent += data
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        """Remember `pieces`."""
+        for piece in pieces:
+            self.write(piece)
 
     def take(self) -> bytes:
         """Return what was written since the last time."""

@@ -185,6 +185,20 @@ async def test_a_client_may_leave_while_the_call_takes_its_first_steps(*, waits:
     assert timer is None or timer.cancelled()
 
 
+@on_loop
+async def test_a_call_that_begins_without_its_client_has_its_time_too() -> None:
+    """It is called, hears that there is nobody, and is watched from then on."""
+    stage = Stage()
+    exchange = Plain(service(stage))
+    exchange.leave()
+    exchange.start()
+    assert exchange._timer is not None
+    await turn()
+    assert await stage.call.receive() == {"type": "gone"}
+    await stage.call.returns()
+    assert exchange._timer.cancelled()
+
+
 @pytest.mark.skipif(not EAGER, reason="from Python 3.12 on")
 @on_loop
 async def test_a_call_that_waits_for_nothing_costs_no_turn_of_the_loop() -> None:

@@ -373,6 +373,20 @@ def test_a_handshake_has_one_key(keys: list[bytes]) -> None:
     assert refusal(HOST, *UPGRADE, VERSION, *lines).status == 400
 
 
+@pytest.mark.parametrize("offer", [b"", b"x", b"permessage-deflate; a=b, foo;c", b'x;y="z"'])
+def test_a_handshake_may_offer_extensions(offer: bytes) -> None:
+    """Any, also those that nobody knows (RFC 6455 section 9.1)."""
+    assert get(*UPGRADE, KEY, VERSION, (b"sec-websocket-extensions", offer)).websocket
+
+
+@pytest.mark.parametrize("offer", [b"x y", b";", b"x;=", b'x;y="z'])
+def test_what_offers_no_extensions_is_no_handshake(offer: bytes) -> None:
+    """RFC 6455 section 9.1 has the connection failed, rather than the extension left out."""
+    reason = refusal(HOST, *UPGRADE, KEY, VERSION, (b"sec-websocket-extensions", offer))
+    assert reason.status == 400
+    assert reason.rule.startswith("Sec-WebSocket-Extensions")
+
+
 # -- what is remembered --
 
 

@@ -163,13 +163,18 @@ def test_it_says_where_it_stands() -> None:
 
 
 def test_the_method_is_that_of_the_last_request_line() -> None:
-    """One that is refused is not taken for the one before it."""
-    parser = Parser(Recorder(), Http())
-    parser.feed(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+    """One that is refused is not taken for the one before it: the answer to HEAD has no body."""
+    head = b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
+    for wrong in (b"GET / HTTP/1.2\r\n", b" ", b"GET\n"):
+        parser = Parser(Recorder(), Http())
+        parser.feed(head)
+        assert parser.method == "HEAD"
+        with pytest.raises(Refused):
+            parser.feed(wrong)
+        assert parser.method == ""
+    chunked = CHUNKED.replace(b"POST", b"HEAD") + b"0\r\n\r\n"
+    _, parser = parsed(chunked, b"\r\n", chunked)
     assert parser.method == "HEAD"
-    with pytest.raises(Refused):
-        parser.feed(b"GET / HTTP/1.2\r\n")
-    assert parser.method == ""
 
 
 def test_a_flood_of_chunks_is_read_in_goes() -> None:

@@ -521,13 +521,35 @@ async def test_a_response_takes_too_long() -> None:
 
 @on_loop
 async def test_without_a_log_nothing_is_logged() -> None:
-    """The access log may be off."""
+    """The access log may be off; whoever waits for the end of the response is told all the same."""
     stage = Stage()
     line = Line(service(stage))
     await line.ask()
+    await stage.call.receive()
+    waiting = asyncio.ensure_future(stage.call.receive())
+    await turn()
     await stage.call.start()
-    await stage.call.body(b"x")
-    assert line.take().endswith(b"x")
+    await stage.call.body(b"x", more=True)
+    await turn()
+    assert not waiting.done()
+    await stage.call.body(b"y")
+    assert await waiting == {"type": "http.disconnect"}
+    assert line.take().endswith(b"1\r\nx\r\n1\r\ny\r\n0\r\n\r\n")
+    await line.ask()
+    await line.leave()
+    assert await stage.call.receive() == {"type": "http.disconnect"}
+
+
+@on_loop
+async def test_a_scope_has_a_copy_of_the_state() -> None:
+    """That the lifespan left, if it left any (ASGI lifespan specification, "Lifespan State")."""
+    table = Table()
+    await table.line.ask()
+    assert "state" not in table.call.scope
+    table.service.state = {"key": "value"}
+    await Line(table.service).ask()
+    assert table.call.scope["state"] == table.service.state
+    assert table.call.scope["state"] is not table.service.state
 
 
 # -- too many at once --

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -18,7 +19,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol
 from zope.interface.verify import verifyObject
 
-from daphne_supervisor.worker.reactor import LoopReactor, LoopTransport, install
+from daphne_supervisor.worker.reactor import Accepted, LoopReactor, LoopTransport, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -73,19 +74,25 @@ class Ends:
         self.reactor = reactor
         self.loop = reactor.loop
         if family == socket.AF_UNIX:
-            self.server, self.client = socket.socketpair()
+            server, self.client = socket.socketpair()
+            self.accepted = Accepted(server.detach(), family, "")
         else:
             host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
             with socket.create_server((host, 0), family=family) as listener:
                 self.client = socket.create_connection(listener.getsockname()[:2], PATIENCE)
-                self.server, _ = listener.accept()
-        self.server.setblocking(False)
+                self.accepted = reactor.accept(listener)
         self.client.setblocking(False)
         self.protocol = Heard()
 
     async def serve(self, context: ssl.SSLContext | None = None) -> Any:
         """Serve, and return the transport."""
-        await self.reactor.serve(self.server, lambda: self.protocol, context, PATIENCE)
+        opened = self.loop.create_future()
+        self.reactor.serve(
+            self.accepted, lambda: self.protocol, context, PATIENCE, opened.set_result
+        )
+        error = await opened
+        if error is not None:
+            raise error
         return self.protocol.transport
 
     async def receive(self, size: int = 65536) -> bytes:
@@ -130,7 +137,6 @@ def played(reactor: LoopReactor) -> Callable[..., None]:
                 await asyncio.wait_for(scenario(ends), PATIENCE)
             finally:
                 ends.client.close()
-                ends.server.close()
                 transport: Any = ends.protocol.transport
                 if transport is not None and not ends.protocol.lost.done():
                     transport.abortConnection()
@@ -210,15 +216,64 @@ def test_the_client_is_cut_off(played: Callable[..., None]) -> None:
     played(scenario)
 
 
-def test_a_client_that_was_never_there_is_an_os_error(played: Callable[..., None]) -> None:
-    """Health checks connect and reset: whoever accepts gets an error to close the socket by."""
+def test_a_client_that_was_never_there_is_cut_off(played: Callable[..., None]) -> None:
+    """Health checks connect and reset: that is known as soon as the connection is open."""
 
     async def scenario(ends: Ends) -> None:
+        name = ends.client.getsockname()
         ends.reset()
-        with pytest.raises(OSError, match="not connected"):
-            await ends.serve()
+        transport = await ends.serve()
+        assert (transport.getPeer().host, transport.getPeer().port) == name
+        assert await ends.ended() is ConnectionLost
 
     played(scenario)
+
+
+def test_what_cannot_be_served_is_told_and_closed(played: Callable[..., None]) -> None:
+    """Whoever accepts hears of a protocol that breaks before it has begun, once and at once."""
+
+    def build() -> Protocol:
+        raise ZeroDivisionError
+
+    async def scenario(ends: Ends) -> None:
+        heard: list[Exception | None] = []
+        ends.reactor.serve(ends.accepted, build, None, PATIENCE, heard.append)
+        assert [type(error) for error in heard] == [ZeroDivisionError]
+        assert await ends.receive() == b""
+
+    played(scenario)
+
+
+def test_an_event_loop_that_ends_leaves_nothing_open(reactor: LoopReactor) -> None:
+    """A connection may just have been accepted: nobody is told, and no descriptor stays."""
+
+    async def accept() -> Ends:
+        ends = Ends(reactor)
+        reactor.serve(ends.accepted, lambda: ends.protocol, None, PATIENCE, heard.append)
+        return ends
+
+    heard: list[Exception | None] = []
+    ends = reactor.loop.run_until_complete(accept())
+    ends.client.close()
+    assert heard in ([], [None])
+
+
+def test_accepting_says_when_nobody_waits(reactor: LoopReactor) -> None:
+    """As a socket does; who has come is known by descriptor, family and address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            reactor.accept(listener)
+        with socket.create_connection(listener.getsockname(), PATIENCE) as client:
+            accepted = reactor.accept(listener)
+            assert (accepted.family, accepted.type) == (socket.AF_INET, socket.SOCK_STREAM)
+            assert accepted.peer == client.getsockname()
+            with socket.socket(fileno=os.dup(accepted.fileno())) as copy:
+                assert copy.getpeername() == client.getsockname()
+            accepted.close()
+            os.fstat(accepted.fileno())
+            accepted.discard()
+            assert client.recv(1) == b""
 
 
 def test_we_close_after_the_last_byte(played: Callable[..., None]) -> None:

@@ -183,6 +183,39 @@ def test_a_body_of_unknown_size_is_chunked() -> None:
     assert not response.close
 
 
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("body", [b"", b"x" * 26])
+@pytest.mark.parametrize(
+    ("method", "status", "headers"),
+    [
+        ("GET", 200, []),
+        ("GET", 200, [(b"content-length", b"26")]),
+        ("HEAD", 200, []),
+        ("GET", 204, []),
+    ],
+)
+def test_pieces_say_the_same_without_a_copy(
+    method: str, status: int, headers: list[Any], body: bytes, *, more: bool
+) -> None:
+    """A large body leaves as it is, whatever stands around it; nothing is no piece."""
+    joined, apart = Response(), Response()
+    for response in (joined, apart):
+        start(response, request(method), status, headers)
+    pieces = apart.pieces(body, more=more)
+    assert b"".join(pieces) == joined.body(body, more=more)
+    assert all(pieces)
+    assert not b"".join(pieces) or not body or any(piece is body for piece in pieces)
+    assert (apart.left, apart.close) == (joined.left, joined.close)
+
+
+def test_pieces_keep_to_the_announced_length() -> None:
+    """As a body in one piece does."""
+    response = Response()
+    start(response, headers=[(b"content-length", b"5")])
+    with pytest.raises(ValueError, match="more than its Content-Length"):
+        response.pieces(b"x" * 6, more=True)
+
+
 def test_an_empty_end_ends_the_chunks_once() -> None:
     """The chunk of zero stands alone when the last piece is empty."""
     response = Response()

@@ -151,6 +151,17 @@ def test_the_lane_is_left_for_fragments_and_found_again() -> None:
     assert port.sent == b"\x8a\x01?\x8a\x01!"
 
 
+@pytest.mark.parametrize("data", [frame(TEXT, b"x"), frame(TEXT, b"x", last=False) + frame(0)])
+def test_what_breaks_in_us_is_the_connection_s_to_judge(data: bytes) -> None:
+    """It is handed on; the loop, which would tell nobody whose error it was, never sees it."""
+    seen: list[Exception] = []
+    websocket, port, listener = opened(Limits())
+    port.broken = seen.append  # type: ignore[method-assign]
+    listener.ends.append((1000, "a message behind the end is an error"))
+    websocket.receive(data)
+    assert [type(error) for error in seen] == [AssertionError]
+
+
 def test_a_pong_is_no_message() -> None:
     """It only proves that the peer is there."""
     websocket, port, listener = opened(CALM)

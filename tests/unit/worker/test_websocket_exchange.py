@@ -757,6 +757,17 @@ async def test_a_handshake_that_nobody_looked_at_before_is_turned_away_too() -> 
 
 
 @on_loop
+async def test_a_scope_has_a_copy_of_the_state() -> None:
+    """That the lifespan left, if it left any (ASGI lifespan specification, "Lifespan State")."""
+    table = await shaken()
+    assert "state" not in table.call.scope
+    table.service.state = {"key": "value"}
+    await Line(table.service).send(HANDSHAKE)
+    assert table.call.scope["state"] == table.service.state
+    assert table.call.scope["state"] is not table.service.state
+
+
+@on_loop
 async def test_the_end_does_not_take_the_others_turn_away() -> None:
     """Nothing is read before they had it, though the application has no room to wait for."""
     table = await opened(max_queue=1)
