@@ -19,7 +19,7 @@ __all__ = ["Chunks"]
 
 #: Chunks that are read in one go. A client may send them with a byte each: they take as long as
 #: requests, and the others have to have their turn.
-MOST = 256
+MOST = 64
 #: Digits of a size: 64 bits.
 _DIGITS = 16
 #: Trailers that would say how the body ends, behind its end.

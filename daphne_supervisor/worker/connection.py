@@ -109,11 +109,11 @@ class Connection(Protocol):
         self.service.connections.discard(self)
         self.service.share.exit()
         self._codec.lost()
-        del self.begin  # which holds us, as we hold it
         self.congested = False
         self._stalled_at = math.inf
         if self._drained is not None:
             self._drained.set()
+        del self.begin  # which holds us, as we hold it: see `Http1.lost`
 
     # -- as the producer of what the transport sends --
 

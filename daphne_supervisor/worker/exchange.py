@@ -135,18 +135,23 @@ class Exchange(abc.ABC):
     def describe(self) -> str:
         """Return what is exchanged, for the log."""
 
-    async def wait(self) -> None:
-        """Wait until `wake` is called."""
+    def wait(self) -> asyncio.Future[None]:
+        """Return what is done when `wake` is called next.
+
+        No coroutine: each would be a frame more, for every message of a WebSocket. An application
+        that only looks, and cancels, leaves its future here until somebody waits again.
+        """
         waiter = self._service.loop.create_future()
-        self._waiters += (waiter,)
-        try:
-            await waiter
-        finally:  # an application that only looks, and cancels, leaves nothing behind
-            self._waiters = tuple(other for other in self._waiters if other is not waiter)
+        others = self._waiters
+        if others:
+            others = tuple(other for other in others if not other.done())
+        self._waiters = (*others, waiter) if others else (waiter,)
+        return waiter
 
     def wake(self) -> None:
         """Let every waiting `receive` look again."""
-        for waiter in self._waiters:
+        waiters, self._waiters = self._waiters, ()
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 

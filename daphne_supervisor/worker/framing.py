@@ -14,6 +14,7 @@ __all__ = [
     "CODES",
     "COMPRESSED",
     "INVALID_PAYLOAD",
+    "MASKED",
     "NORMAL",
     "NO_STATUS",
     "PING",
@@ -21,6 +22,8 @@ __all__ = [
     "PONG",
     "PROTOCOL_ERROR",
     "SERVICE_RESTART",
+    "SHORT",
+    "SHORT_HEADERS",
     "SHORTEST_HEADER",
     "TEXT",
     "TOO_BIG",
@@ -42,9 +45,11 @@ CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 have registered, and private ones."""
 
 # The second byte of a frame is a bit that tells of a mask, and a length or what stands for one.
-_MASKED = 128
+MASKED = 128
+SHORT = 126
+"""A payload of fewer bytes has its length in the second byte of the frame."""
 _TWO, _EIGHT = 126, 127
-TWO_BYTES = _MASKED + _TWO
+TWO_BYTES = MASKED + _TWO
 """The second byte of a masked frame whose length is in the two bytes that follow."""
 SHORTEST_HEADER = 2
 
@@ -60,9 +65,16 @@ class Violation(Exception):
         self.option = option
 
 
+SHORT_HEADERS = {
+    opcode: tuple(bytes((opcode, size)) for size in range(SHORT))
+    for opcode in (TEXT, BINARY, TEXT | COMPRESSED, BINARY | COMPRESSED)
+}
+"""What `header` returns for messages, by opcode and size, where it has two bytes only."""
+
+
 def header(opcode: int, size: int) -> bytes:
     """Return the header of an unmasked frame of `size` bytes, in its shortest form."""
-    if size < _TWO:
+    if size < SHORT:
         return bytes((opcode, size))
     if size < 65_536:  # noqa: PLR2004 - what two bytes hold
         return struct.pack("!BBH", opcode, _TWO, size)
@@ -78,7 +90,7 @@ def lane_end(data: bytes, at: int, longest: int, opcodes: frozenset[int]) -> int
     size = len(data)
     if size - at < SHORTEST_HEADER:
         return size + 1
-    opcode, length = data[at], data[at + 1] - _MASKED
+    opcode, length = data[at], data[at + 1] - MASKED
     if opcode not in opcodes or length < 0 or length == _EIGHT:
         return -1
     start = at + 6

@@ -36,6 +36,9 @@ __all__ = ["Http1", "Phase"]
 SWALLOW = 262_144
 #: Bytes that may wait behind the request that is being answered; then reading pauses.
 AHEAD = 16_384
+#: A read of more bytes says that more wait. The loop would read dozens of times as much before it
+#: looks at anybody else.
+GULP = 65_536
 #: Seconds that a closing connection goes on reading. gunicorn settled on the same two.
 LINGER = 2.0
 #: Seconds that a kept-alive connection gets, while the worker drains, to send one more request and
@@ -71,6 +74,7 @@ class Http1:
         "_answered_at",
         "_begun",
         "_current",
+        "_goes_on",
         "_handler",
         "_incoming",
         "_limits",
@@ -96,6 +100,7 @@ class Http1:
         self._incoming: Request | None = None  # the same, while its body is being read
         self._answered_at = 0  # bytes of a body that had come when its request was answered
         self._paused = False
+        self._goes_on = False  # it was said that we go on behind everyone else
         self._answer_by = math.inf  # the application
         self._pace = Pace(limits.body_min_rate)  # of the body of the request being answered
         self.response = Response()
@@ -106,6 +111,8 @@ class Http1:
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent, in any slicing."""
+        if len(data) > GULP:
+            self._breathe()
         if self.phase >= _LINGERING:
             return
         busy = self._current is not None or (self._port.congested and self._parser.ready)
@@ -127,10 +134,30 @@ class Http1:
         except Exception as error:  # noqa: BLE001
             self._port.broken(error)
 
+    def _breathe(self) -> None:
+        """Read no more of this client until everyone else has had a turn: more of it waits."""
+        if not self._paused:
+            self._paused = True
+            self._port.pause_reading()
+        self._later()
+
+    def _later(self) -> None:
+        """Go on behind everyone else."""
+        if not self._goes_on:
+            self._goes_on = True
+            self._port.soon(self._go_on)
+
     def _go_on(self) -> None:
-        """Read what was kept."""
-        if self._parser.rest:
+        """Read what was kept, and what comes."""
+        self._goes_on = False
+        if self.phase is _OVER:  # there may be no port any more
+            return
+        if self.phase is _LINGERING:
+            self._resume()
+        elif self._parser.rest:
             self.receive(b"")
+        else:
+            self._throttle()
 
     def _settle(self) -> None:
         """See where the connection stands, after something was read."""
@@ -143,7 +170,7 @@ class Http1:
                     self.phase = _HEAD
                     self.deadline = self._port.now() + self._limits.head_timeout
                 elif self._parser.rest:
-                    self._port.soon(self._go_on)
+                    self._later()
         if self._incoming is not None and self._pace.due == math.inf:
             self._watch_body()
         self._throttle()
@@ -212,7 +239,7 @@ class Http1:
         parser, incoming = self._parser, self._incoming
         full = incoming is not None and incoming.full
         if parser.hasty and not full:
-            self._port.soon(self._go_on)
+            self._later()
         # What belongs to a head or a line that is not whole is no such place: it needs its rest.
         if len(parser.rest) > AHEAD and (parser.ready or parser.hasty):
             full = True
@@ -320,7 +347,7 @@ class Http1:
         else:
             self._idle()
             if self._parser.rest:
-                self._port.soon(self._go_on)  # after everyone else
+                self._later()
 
     # -- refusals and ends --
 

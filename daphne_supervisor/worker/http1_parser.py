@@ -59,6 +59,13 @@ class Sink(Protocol):
         """Take the head of a WebSocket handshake, and what was received behind it."""
 
 
+def _end_of_lines(data: bytes, at: int, count: int) -> int:
+    """Return where the line ends that is the `count`th from `at` on."""
+    for _ in range(count):
+        at = data.index(b"\r\n", at) + 2
+    return at
+
+
 class Parser:
     """The parser of one connection.
 
@@ -106,7 +113,7 @@ class Parser:
         self.hasty = self.surplus = False
 
     def part(self) -> None:
-        """Tell nobody any more: nothing will be fed."""
+        """Tell nobody any more: nothing will be fed. The sink holds the parser, not vice versa."""
         del self._sink
 
     @property
@@ -151,14 +158,11 @@ class Parser:
         """
         limits = self._limits
         end = data.find(b"\r\n\r\n")
-        line, *lines = data[: max(end, 0)].split(b"\r\n")
+        if end <= 0 or data.count(b"\r\n", 0, end) > limits.max_header_count:
+            return 0
+        line, *lines = data[:end].split(b"\r\n")
         size = end - len(line)
-        if (
-            not line
-            or len(line) > limits.max_request_line
-            or size > limits.max_header_size
-            or len(lines) > limits.max_header_count
-        ):
+        if len(line) > limits.max_request_line or size > limits.max_header_size:
             return 0
         try:
             method, target, version = request_line(line)
@@ -216,10 +220,15 @@ class Parser:
         limits = self._limits
         end = data.find(b"\r\n\r\n", at + self._scanned)
         size = (len(data) - 3 if end < 0 else end) - at
-        if size > limits.max_header_size:
-            raise stray("header", data, at, at + limits.max_header_size + 4) or Refused(
-                431, "headers exceed --max-header-size"
-            )
+        stop = at + min(size, limits.max_header_size) + 4
+        option = ""
+        if data.count(b"\r\n", at + 2, stop - 2) > limits.max_header_count:
+            option = "--max-header-count"
+            stop = _end_of_lines(data, at + 2, limits.max_header_count + 1) + 1
+        elif size > limits.max_header_size:
+            option = "--max-header-size"
+        if option:
+            raise stray("header", data, at, stop) or Refused(431, f"headers exceed {option}")
         if end < 0:
             lone = stray("header", data, at + self._scanned, len(data))
             if lone is not None:
@@ -227,10 +236,6 @@ class Parser:
             self._scanned = max(size, 0)
             return at
         block = data[at + 2 : end]
-        if block.count(b"\r\n") >= limits.max_header_count:
-            raise stray("header", block, 0, len(block)) or Refused(
-                431, "headers exceed --max-header-count"
-            )
         lines = header_lines("header", block.split(b"\r\n") if block else [])
         head = self._head = admit(self.method, self._target, self._version, lines)
         end += 4

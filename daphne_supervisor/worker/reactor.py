@@ -99,6 +99,8 @@ class LoopTransport(asyncio.Protocol):
         "write",
     )
 
+    _transport: asyncio.Transport
+
     def __init__(self, protocol: Protocol, peername: Any) -> None:
         """Carry `protocol`; the other end is `peername`, as a socket says it."""
         self._protocol = protocol
@@ -282,7 +284,7 @@ class LoopReactor(AsyncioSelectorReactor):
         """
         opening = self.loop.connect_accepted_socket(
             lambda: LoopTransport(build(), accepted.peer),
-            accepted,
+            accepted,  # type: ignore[arg-type]
             ssl=context,
             ssl_handshake_timeout=handshake_timeout if context else None,
         )

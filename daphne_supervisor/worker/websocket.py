@@ -34,10 +34,13 @@ from daphne_supervisor.worker.framing import (
     CLOSE,
     COMPRESSED,
     INVALID_PAYLOAD,
+    MASKED,
     NO_STATUS,
     PING,
     PONG,
     SERVICE_RESTART,
+    SHORT,
+    SHORT_HEADERS,
     TEXT,
     TWO_BYTES,
     Violation,
@@ -57,6 +60,13 @@ __all__ = ["CLOSE_TIMEOUT", "Phase", "WebSocket"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
 
+# What each message needs has a name here: Python takes longer to look into a class.
+_OPEN = Phase.OPEN
+_integer = int.from_bytes
+#: So many masks cover any short payload.
+_MASKS = SHORT // 4 + 1
+#: The header of a short frame: two bytes, and the mask.
+_MASKED_HEADER = 6
 #: RFC 6455 section 1.3.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: A frame up to this many bytes is collected in the lane; a larger one is autobahn's to collect.
@@ -74,192 +84,28 @@ _COPY = 16_384
 class WebSocket(Pulse):
     """The codec of one WebSocket connection, from the handshake's answer on."""
 
-    __slots__ = ("_deflate", "_head", "_longest", "_machine", "_opcodes", "_response", "_rest")
+    __slots__ = (
+        "_deflate",
+        "_head",
+        "_longest",
+        "_machine",
+        "_opcodes",
+        "_response",
+        "_rest",
+        "_shortest",
+    )
 
     def __init__(self, port: Port, head: Head, early: bytes, limits: Limits) -> None:
         """Answer the handshake `head` through `port`; `early` was received behind it."""
-        super().__init__(port, limits)
+        super().__init__(port, early, limits)
         self._head = head
-        self._deflate: Deflate | None = None
-        self._machine: Machine | None = None
         self._response: Response  # that denies the handshake
-        self._rest = early
-        sizes = (_LANE, limits.max_frame_size, limits.max_message_size)
-        self._longest = min(size for size in sizes if size)
-        self._opcodes = _PLAIN
 
     def attach(self, exchange: Messages) -> None:
         """Report to `exchange`."""
         self._exchange = exchange
 
-    # -- bytes in --
-
-    def receive(self, data: bytes) -> None:
-        """Take what the client sent, in any slicing."""
-        self._heard = self._port.now()
-        self._pinged = 0.0
-        held = False
-        if self._rest:
-            held, data, self._rest = True, self._rest + data, b""
-        try:
-            if self.phase is Phase.OPEN:
-                if self._machine is None:
-                    data = self._run_lane(data, held=held)
-                if data:
-                    self._leave_lane(data)
-            elif self.phase is Phase.CLOSING:
-                self._await_close(data)
-            elif self.phase is Phase.CONNECTING:
-                self._rest = data
-                if len(data) > _EARLY:
-                    self._drop("frames before the handshake was answered")
-        except Exception as error:  # noqa: BLE001
-            self._port.broken(error)
-
-    def _read(self, data: bytes) -> None:
-        """Read what has waited."""
-        if self.phase is Phase.CLOSING:
-            self._await_close(data)
-        elif self._machine is None:
-            self._leave_lane(self._run_lane(data))
-        else:
-            self._leave_lane(data)
-
-    def resume(self) -> None:
-        """Go on with what has waited: for the application to have room, or for others' turn."""
-        if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
-            data, self._rest = self._rest, b""
-            self._read(data)
-
-    def _leave_lane(self, data: bytes) -> None:
-        """Read what begins with something for the machine, by whichever of the two it is for."""
-        while data:
-            data = self._run_machine(data)
-            if data:
-                data = self._run_lane(data)
-
-    def _run_lane(self, data: bytes, *, held: bool = False) -> bytes:
-        """Read what is for the lane; return what the machine is to read, if anything is.
-
-        `held` says that `data` begins with what was not enough before.
-        """
-        used, size, longest, opcodes = 0, len(data), self._longest, self._opcodes
-        budget = BUDGET
-        while used < size:
-            end = lane_end(data, used, longest, opcodes)
-            if end < 0:
-                return data[used:]
-            if end > size:
-                return self._hold(data[used:], again=held and not used)
-            opcode = data[used]
-            start = used + (8 if data[used + 1] == TWO_BYTES else 6)
-            if opcode < CLOSE:
-                payload = unmask(data[start:end], data[start - 4 : start])
-                goes_on = self._deliver(payload, text=opcode == TEXT)
-            elif opcode > PONG and end - start >= STEP:
-                return data[used:]
-            else:
-                budget -= 1
-                payload = unmask(data[start:end], data[start - 4 : start])
-                goes_on = self._receive_rarer(opcode, payload) and self._may_go_on(budget)
-            if not goes_on:
-                self._rest = data[end:] if self.phase is Phase.OPEN else b""
-                return b""
-            used = end
-        return b""
-
-    def _may_go_on(self, budget: int) -> bool:
-        """Say whether to read on; if the `budget` is spent, not before others had their turn."""
-        if not budget:
-            self._exchange.breathe()
-        return budget > 0
-
-    def _hold(self, data: bytes, *, again: bool) -> bytes:
-        """Keep the beginning of a frame, or return it for the machine.
-
-        The lane reads a frame from its beginning every time: the machine, which does not, gets one
-        that is not whole `again`.
-        """
-        if again:
-            return data
-        if is_hopeless(data, 0):
-            self.failed(INVALID_PAYLOAD, NOT_TEXT)
-        else:
-            self._rest = data
-        return b""
-
-    def _receive_rarer(self, opcode: int, payload: bytes) -> bool:
-        """Take a ping, a pong, or a compressed message; return whether to read on."""
-        if opcode == PING:
-            self.pinged(payload)
-        elif opcode != PONG:
-            assert self._deflate is not None  # noqa: S101 - for the type checker
-            try:
-                message = self._deflate.inflate(payload)
-            except Violation as violation:
-                self.failed(violation.code, violation.reason, violation.option)
-                return False
-            return self._deliver(message, text=opcode == TEXT | COMPRESSED)
-        return True
-
-    def _deliver(self, payload: bytes, *, text: bool) -> bool:
-        """Hand a message on; return whether to read on, or no more than that."""
-        exchange = self._exchange
-        if not text:
-            exchange.receive_message(payload)
-            return not exchange.paused
-        try:
-            message = payload.decode("utf-8")
-        except UnicodeDecodeError:
-            self.failed(INVALID_PAYLOAD, NOT_TEXT)
-            return False
-        exchange.receive_message(message)
-        return not exchange.paused
-
-    def _run_machine(self, data: bytes) -> bytes:
-        """Let autobahn read `data`; return what it leaves once it is between two messages."""
-        machine = self._the_machine()
-        rest = machine.feed(data)
-        if self.phase is not Phase.OPEN:
-            return b""
-        if machine.exhausted:
-            self._exchange.breathe()
-        elif not machine.occupied:
-            self._machine = None
-            if len(rest) < len(data) and not self._exchange.paused:
-                return rest
-        self._rest = rest
-        return b""
-
-    def _await_close(self, data: bytes) -> None:
-        """Look for the peer's close frame, unless we have failed the connection."""
-        machine, budget = self._machine, BUDGET
-        while data and machine is not None and self.phase is Phase.CLOSING:
-            rest = machine.feed(data)
-            budget -= 1
-            if machine.exhausted or not budget:
-                self._exchange.breathe()
-            elif len(rest) < len(data):
-                data = rest
-                continue
-            self._rest = rest
-            return
-
-    def _the_machine(self) -> Machine:
-        if self._machine is None:
-            self._machine = Machine(self, self._limits, self._deflate)
-        return self._machine
-
-    # -- what autobahn's machine says --
-
-    def message(self, payload: bytes, *, binary: bool) -> None:
-        """Take a message that was not for the lane."""
-        if self.phase is Phase.OPEN:
-            self._deliver(payload, text=not binary)
-
-    def write(self, data: bytes) -> None:
-        """Send a frame of the machine's."""
-        self._port.write(data)
+    # -- the end, as autobahn's machine says --
 
     def failed(self, code: int, reason: str, option: str = "") -> None:
         """Fail the connection: a close frame, the end of our side, and deaf ears.
@@ -307,8 +153,7 @@ class WebSocket(Pulse):
             lines.append((b"Sec-WebSocket-Extensions", agreement.answer))
         self._port.write(encode_switch(lines, headers, self._port.identity()))
         if agreement is not None:
-            self._deflate = Deflate(agreement, self._limits)
-            self._opcodes = _INFLATABLE
+            self._inflate(Deflate(agreement, self._limits))
         self.phase = Phase.OPEN
         self._watch(self._port.now())
 
@@ -363,12 +208,14 @@ class WebSocket(Pulse):
             deflated = self._deflate.deflate(payload)
             if deflated is not None:
                 opcode, payload = opcode | COMPRESSED, deflated
-        head = header(opcode, len(payload))
-        if len(payload) > _COPY:
-            self._port.write(head)
-            self._port.write(payload)
+        size = len(payload)
+        head = SHORT_HEADERS[opcode][size] if size < SHORT else header(opcode, size)
+        write = self._port.write  # as in `receive`
+        if size > _COPY:
+            write(head)
+            write(payload)
         else:
-            self._port.write(head + payload)
+            write(head + payload)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake, if none has begun."""

@@ -44,6 +44,7 @@ class WebSocketExchange(Exchange):
         self._head = head
         self._messages: deque[Message] = deque()
         self._queued = 0
+        self._most = self._service.config.websocket.max_queue
         self.paused = False  # too much waits for the application
         self._breathing = False  # others have their turn
         self._connected = False  # the application has had websocket.connect
@@ -65,17 +66,14 @@ class WebSocketExchange(Exchange):
     def receive_message(self, message: Message) -> None:
         """Take a message from the client; stop reading when too much waits."""
         self._service.messages += 1
-        self._messages.append(message)
+        messages = self._messages
+        messages.append(message)
         self._queued += len(message)
-        if not self.paused and self._holds(1.0):
+        if (len(messages) >= self._most or self._queued >= HIGH_WATER) and not self.paused:
             self.paused = True
             self._connection.pause_reading()
-        self.wake()
-
-    def _holds(self, part: float) -> bool:
-        """Say whether this part of what may wait for the application does wait."""
-        limit = self._service.config.websocket.max_queue
-        return len(self._messages) >= limit * part or self._queued >= HIGH_WATER * part
+        if self._waiters:
+            self.wake()
 
     def breathe(self) -> None:
         """Read no more of this client until the loop has looked at everyone else."""
@@ -133,7 +131,8 @@ class WebSocketExchange(Exchange):
         if not self._connected:
             self._connected = True
             return {"type": "websocket.connect"}
-        while not self._messages:
+        messages = self._messages
+        while not messages:
             if self.gone:
                 # Asked again and again, it must not keep the loop from everyone else.
                 await asyncio.sleep(0)
@@ -143,14 +142,22 @@ class WebSocketExchange(Exchange):
                     "reason": self._close_reason,
                 }
             await self.wait()
-        message = self._messages.popleft()
+        message = messages.popleft()
         self._queued -= len(message)
-        # At half, for a client that sends more than we take; and not at once, for the others.
-        if self.paused and not self._holds(0.5):
+        if self.paused:
+            self._make_room()
+        if isinstance(message, str):
+            return {"type": "websocket.receive", "text": message}
+        return {"type": "websocket.receive", "bytes": message}
+
+    def _make_room(self) -> None:
+        """Go on reading at half, for a client that sends more than we take.
+
+        Not at once, for the others.
+        """
+        if len(self._messages) * 2 < self._most and self._queued * 2 < HIGH_WATER:
             self.paused = False
             self.breathe()
-        key = "text" if isinstance(message, str) else "bytes"
-        return {"type": "websocket.receive", key: message}
 
     async def send(self, message: dict[str, Any]) -> None:
         """Do what the application says; wait while the client reads slower than we send.
@@ -164,11 +171,13 @@ class WebSocketExchange(Exchange):
             if self.gone:
                 raise ClientDisconnected
             raise unexpected(kind, _EXPECTED[id(self._state)])
-        if self._connection.is_closing():
+        connection = self._connection
+        is_closing = connection.is_closing  # a step of its own: `WebSocket.receive` says why
+        if is_closing():
             await self.refuse()
         step(self, message)
-        if self._connection.congested:
-            await self._connection.drained()
+        if connection.congested:
+            await connection.drained()
             if self.gone:
                 raise ClientDisconnected
 

@@ -201,7 +201,7 @@ class Answered:
         assert not {b"content-length", b"transfer-encoding"} <= set(names)
         if self.status == 204:  # RFC 9110 section 8.6
             assert not {b"content-length", b"transfer-encoding"} & set(names)
-        bodiless = self.request.startswith(b"HEAD") or self.status in {204, 304}
+        bodiless = self.request.startswith(b"HEAD") or self.status in {204, 205, 304}
         sent = b"" if bodiless else b"".join(self.body)
         if self.broken_off or not found.whole:
             assert sent.startswith(found.body)

@@ -144,7 +144,7 @@ class Transport(StringTransport):
     def resetConnection(self) -> None:  # noqa: N802
         """Note how the connection ended."""
         self.reset = True
-        self.abortConnection()
+        self.abortConnection()  # type: ignore[no-untyped-call]
 
 
 class Records:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from daphne_supervisor.config import Config, Http
 from daphne_supervisor.endpoints import Endpoint
 from daphne_supervisor.listeners import Listener
 from daphne_supervisor.scoreboard import IDLE, Scoreboard
-from daphne_supervisor.worker.acceptor import PAUSE, Acceptor
+from daphne_supervisor.worker.acceptor import BURST, PAUSE, Acceptor
 from daphne_supervisor.worker.fairness import STEP_BACK
+from daphne_supervisor.worker.reactor import LoopReactor
 from daphne_supervisor.worker.service import Service
-from tests.support.transports import Stage, on_loop, service, turn
+from tests.support.transports import Stage, on_loop, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
 class Queue:
     """A listening socket whose queue is written down."""
 
+    family = socket.AF_INET
+
     def __init__(self, *waiting: int | OSError) -> None:
         """Have these in the queue: connections, by number, and errors."""
         self.waiting = list(waiting)
         self.closed = False
         self.given: list[Connected] = []
 
-    def accept(self) -> tuple[Connected, None]:
+    def take(self) -> Connected:
         """Return the next connection, or raise the next error."""
         if not self.waiting:
             raise BlockingIOError
@@ -40,7 +44,7 @@ class Queue:
         if isinstance(first, OSError):
             raise first
         self.given.append(Connected(first))
-        return self.given[-1], None
+        return self.given[-1]
 
     def close(self) -> None:
         """Be closed."""
@@ -53,16 +57,6 @@ class Connected:
     def __init__(self, number: int) -> None:
         """Be the connection `number`."""
         self.number = number
-        self.blocking = True
-        self.closed = False
-
-    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - as a socket's
-        """Note it."""
-        self.blocking = flag
-
-    def close(self) -> None:
-        """Be closed."""
-        self.closed = True
 
 
 class Reactor:
@@ -74,11 +68,11 @@ class Reactor:
         self.readers: dict[object, Callable[[], object]] = {}
         self.later: list[tuple[float, Callable[[], object]]] = []
         self.served: list[tuple[Connected, Any, float]] = []
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self.waiting = True
         """Whether somebody is seen to wait at the listener."""
-        self.handshake = asyncio.Event()
-        self.handshake.set()
+        self.handshakes: list[Callable[[], None]] | None = None
+        """What ends those that have begun, if they take time."""
 
     def add_reader(self, queue: object, callback: Callable[[], object]) -> None:
         """Watch."""
@@ -103,19 +97,38 @@ class Reactor:
         callback()
         return delay
 
-    def create_task(self, call: Any) -> asyncio.Task[None]:
-        """Run a task."""
-        return asyncio.get_running_loop().create_task(call)
+    def accept(self, queue: Queue, family: int) -> Connected:
+        """Take who waits first."""
+        assert family == socket.AF_INET
+        return queue.take()
 
-    async def serve(
-        self, connection: Connected, build: Callable[[], Any], context: Any, patience: float
+    def serve(
+        self,
+        connection: Connected,
+        build: Callable[[], Any],
+        context: Any,
+        patience: float,
+        opened: Callable[[Exception | None], None],
     ) -> None:
         """Note what is to be served, when its handshake is done."""
-        await self.handshake.wait()
-        if self.error:
-            raise self.error
-        build()
-        self.served.append((connection, context, patience))
+
+        def finish() -> None:
+            if self.error is None:
+                build()
+                self.served.append((connection, context, patience))
+            opened(self.error)
+
+        if self.handshakes is None:
+            finish()
+        else:
+            self.handshakes.append(finish)
+
+    def shake_hands(self) -> None:
+        """End the handshakes that have begun."""
+        assert self.handshakes
+        for finish in self.handshakes:
+            finish()
+        self.handshakes = None
 
 
 def acceptor(queue: Queue, served: Service | None = None) -> tuple[Acceptor, Reactor]:
@@ -127,18 +140,63 @@ def acceptor(queue: Queue, served: Service | None = None) -> tuple[Acceptor, Rea
 
 
 @on_loop
-async def test_one_connection_is_taken_at_each_wake_up() -> None:
-    """The rest is left for the siblings."""
-    queue = Queue(1, 2)
+async def test_who_waits_is_served() -> None:
+    """With the time for a handshake that --head-timeout gives."""
+    queue = Queue(1)
     accepting, reactor = acceptor(queue)
+    reactor.handshakes = []
     accepting.open()
     reactor.readers[queue]()
     assert accepting.opening == 1
-    await turn()
+    reactor.shake_hands()
     ((connection, context, patience),) = reactor.served
-    assert (connection.number, connection.blocking, context, patience) == (1, False, None, 30.0)
+    assert (connection.number, context, patience) == (1, None, 30.0)
     assert accepting.opening == 0
-    assert queue.waiting == [2]
+
+
+@on_loop
+async def test_who_has_no_siblings_takes_several_at_a_wake_up() -> None:
+    """So many that those who are connected need not wait for it."""
+    queue = Queue(*range(BURST + 2))
+    accepting, reactor = acceptor(queue)
+    accepting.open()
+    reactor.readers[queue]()
+    assert queue.waiting == [BURST, BURST + 1]
+    reactor.readers[queue]()
+    assert queue.waiting == []
+    assert len(reactor.served) == BURST + 2
+
+
+@on_loop
+async def test_who_takes_several_stops_where_it_cannot() -> None:
+    """It is left alone for a moment, and goes on with the next."""
+    queue = Queue(1, OSError(errno.EMFILE, "no more"), 2)
+    accepting, reactor = acceptor(queue)
+    accepting.open()
+    reactor.readers[queue]()
+    assert (queue.waiting, reactor.readers) == ([2], {})
+
+
+@on_loop
+async def test_who_takes_several_stops_where_it_is_full(caplog: pytest.LogCaptureFixture) -> None:
+    """At --max-connections, as one by one."""
+    pool = Pool(max_connections=2)
+    pool.wake()
+    assert (pool.taken, caplog.text) == (2, "")
+    pool.wake()
+    assert (pool.taken, pool.watches) == (2, False)
+    assert "--max-connections 2" in caplog.text
+
+
+@on_loop
+async def test_one_connection_is_taken_at_each_wake_up() -> None:
+    """The rest is left for the siblings; for those that accept, to be exact."""
+    pool = Pool(5)
+    pool.wake()
+    assert pool.taken == 1
+    pool.board.post(2, IDLE)
+    pool.wake()
+    assert pool.taken == 9
 
 
 @pytest.mark.parametrize(
@@ -192,7 +250,6 @@ async def test_who_waits_at_the_end_is_still_served() -> None:
     accepting, reactor = acceptor(queue)
     accepting.open()
     accepting.close(last_call=True)
-    await turn()
     assert [entry[0].number for entry in reactor.served] == [1, 2, 3]
     assert queue.closed
     assert reactor.readers == {}
@@ -205,7 +262,6 @@ async def test_who_waits_is_left_to_the_siblings_while_the_service_goes_on() -> 
     accepting, reactor = acceptor(queue)
     accepting.open()
     accepting.close(last_call=False)
-    await turn()
     assert reactor.served == []
     assert (queue.waiting, queue.closed) == ([1, 2, 3], True)
 
@@ -273,11 +329,10 @@ async def test_the_siblings_see_what_is_taken() -> None:
     """From the beginning, with the handshakes, until the worker leaves."""
     pool = Pool(5)
     assert pool.posted == 0
-    pool.reactor.handshake.clear()
+    pool.reactor.handshakes = []
     pool.wake()
     assert pool.posted == 1
-    pool.reactor.handshake.set()
-    await turn()
+    pool.reactor.shake_hands()
     assert pool.posted == 1
     pool.acceptor.close(last_call=True)
     assert pool.posted == IDLE
@@ -289,7 +344,6 @@ async def test_a_connection_that_does_not_come_about_is_no_load() -> None:
     pool = Pool(5)
     pool.reactor.error = OSError("gone")
     pool.wake()
-    await turn()
     assert pool.posted == 0
 
 
@@ -380,35 +434,39 @@ async def test_a_full_worker_that_leaves_takes_who_waits_all_the_same() -> None:
 # -- what becomes of a connection --
 
 
-@pytest.mark.parametrize("error", [OSError("gone"), ssl.SSLError("no cipher")], ids=repr)
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (OSError("gone"), "DEBUG"),
+        (ssl.SSLError("no cipher"), "DEBUG"),
+        (ZeroDivisionError(), "ERROR"),
+    ],
+    ids=repr,
+)
 @on_loop
-async def test_a_connection_that_does_not_come_about_is_closed(
-    error: OSError, caplog: pytest.LogCaptureFixture
+async def test_a_connection_that_does_not_come_about_is_named(
+    error: Exception, level: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """That is the client's affair: a line for those who look for it, no traceback."""
+    """Mostly it is the client's affair: a line for those who look for it; ours is an error."""
     caplog.set_level("DEBUG")
     queue = Queue(1)
-    accepting, reactor = acceptor(queue)
+    served = service(Stage())
+    accepting, reactor = acceptor(queue, served)
     reactor.error = error
-    accepting.accept()
-    await turn()
-    assert queue.given[0].closed
-    assert accepting.opening == 0
-    assert [record.levelname for record in caplog.records if "come about" in record.message] == [
-        "DEBUG"
-    ]
+    assert accepting.accept()
+    assert (accepting.opening, served.share.connections) == (0, 0)
+    lines = [record.levelname for record in caplog.records if "come about" in record.message]
+    assert lines == [level]
 
 
 @on_loop
 async def test_a_handshake_that_is_not_done_is_counted() -> None:
     """A worker that leaves waits for it."""
     accepting, reactor = acceptor(Queue(1))
-    reactor.handshake.clear()
+    reactor.handshakes = []
     accepting.accept()
-    await turn()
     assert accepting.opening == 1
-    reactor.handshake.set()
-    await turn()
+    reactor.shake_hands()
     assert accepting.opening == 0
 
 
@@ -421,11 +479,16 @@ async def test_a_context_makes_connections_secure() -> None:
     endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--endpoint")
     listener = Listener(Queue(1), endpoint, "TCP address x")  # type: ignore[arg-type]
     Acceptor(listener, context, served, reactor).accept()  # type: ignore[arg-type]
-    await turn()
     assert reactor.served[0][1] is context
 
 
-def test_a_real_socket_has_what_the_fake_has() -> None:
-    """The fake's port is a socket's."""
-    for name in ("accept", "close"):
-        assert hasattr(socket.socket, name)
+def test_the_real_reactor_has_what_the_fake_has() -> None:
+    """With the same parameters, by position."""
+    for name in ("accept", "serve", "readable"):
+        fake, real = (
+            list(inspect.signature(getattr(kind, name)).parameters.values())
+            for kind in (Reactor, LoopReactor)
+        )
+        if not isinstance(inspect.getattr_static(LoopReactor, name), staticmethod):
+            real = real[1:]
+        assert len(fake[1:]) == len(real)

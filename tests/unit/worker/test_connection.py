@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import weakref
 
 import pytest
 
@@ -52,6 +54,24 @@ async def test_it_is_counted_from_its_beginning_to_its_end() -> None:
     assert served.connections == {line.connection}
     await line.leave()
     assert served.connections == set()
+
+
+@on_loop
+async def test_what_is_lost_is_freed_at_once() -> None:
+    """The collector need not come by for the connections of clients that make one a request."""
+    line = Line(service(Stage()))
+    await line.ask()
+    await line.leave()
+    line.transport.unregisterProducer()  # type: ignore[no-untyped-call]
+    connection = weakref.ref(line.connection)
+    await line.connection.service.application.call.returns()  # type: ignore[attr-defined]
+    line.connection.service.application.calls.clear()  # type: ignore[attr-defined]
+    gc.disable()
+    try:
+        del line
+        assert connection() is None
+    finally:
+        gc.enable()
 
 
 @on_loop
@@ -173,6 +193,20 @@ async def test_what_is_refused_is_logged(caplog: pytest.LogCaptureFixture) -> No
     await line.send(b"GET / HTTP/1.1\r\n\r\n")
     assert line.take().startswith(b"HTTP/1.1 400 ")
     assert "refused 400, no Host" in caplog.text
+
+
+@on_loop
+async def test_what_a_codec_asks_for_is_asked_of_the_transport() -> None:
+    """Each way to stop, to go on and to end."""
+    line = Line(service(Stage()))
+    line.connection.pause_reading()
+    assert not line.reading
+    line.connection.resume_reading()
+    assert line.reading
+    line.connection.shut()
+    assert (line.transport.shut, line.closed) == (True, False)
+    line.connection.abort()
+    assert line.aborted
 
 
 # -- a client that reads slowly --

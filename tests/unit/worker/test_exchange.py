@@ -249,7 +249,7 @@ async def test_everybody_who_receives_hears_that_the_client_has_left() -> None:
 
 
 @on_loop
-async def test_a_receive_that_is_cancelled_leaves_nothing_behind() -> None:
+async def test_a_receive_that_is_cancelled_leaves_no_more_than_itself() -> None:
     """An application may look again and again whether its client is still there."""
     exchange, stage, _ = await started()
     for _ in range(5):
@@ -258,20 +258,23 @@ async def test_a_receive_that_is_cancelled_leaves_nothing_behind() -> None:
         assert len(exchange._waiters) == 1
         looking.cancel()
         await turn()
+    exchange.wake()
     assert exchange._waiters == ()
 
 
 @on_loop
 async def test_a_receive_that_is_cancelled_leaves_the_others_waiting() -> None:
-    """Each of several has its own place, also when the first one goes."""
+    """Each of several has its own place, also when one of them goes and another comes."""
     exchange, stage, _ = await started()
-    first, second = (asyncio.ensure_future(stage.call.receive()) for _ in range(2))
+    first, second, third = (asyncio.ensure_future(stage.call.receive()) for _ in range(3))
     await turn()
-    first.cancel()
+    second.cancel()
     await turn()
-    assert len(exchange._waiters) == 1
+    fourth = asyncio.ensure_future(stage.call.receive())
+    await turn()
+    assert len(exchange._waiters) == 3
     exchange.leave()
-    assert await second == {"type": "gone"}
+    assert await asyncio.gather(first, third, fourth) == [{"type": "gone"}] * 3
 
 
 @on_loop
@@ -308,7 +311,9 @@ async def test_a_call_has_variables_of_its_own(*, own_factory: bool) -> None:
 
     loop = asyncio.get_running_loop()
     if own_factory:
-        loop.set_task_factory(lambda loop, call, **options: asyncio.Task(call, loop=loop, **options))
+        loop.set_task_factory(
+            lambda loop, call, **options: asyncio.Task(call, loop=loop, **options)
+        )
     served = service(application)
     variable.set("whoever begins it")
     leases = []

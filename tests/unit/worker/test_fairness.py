@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from daphne_supervisor.scoreboard import IDLE, Scoreboard, mean
+from daphne_supervisor.scoreboard import CAPACITY, IDLE, Scoreboard, mean
 from daphne_supervisor.worker.fairness import LONGEST_STEP_BACK, STEP_BACK, Share, Turns
 
 
@@ -75,6 +75,23 @@ def test_who_is_full_is_not_counted() -> None:
 def test_without_a_limit_nobody_is_full() -> None:
     """0 is no limit."""
     assert not Pool(5000).share.full
+
+
+@pytest.mark.parametrize(
+    ("others", "alone"),
+    [((), True), ((IDLE,), True), ((IDLE, IDLE), True), ((0,), False), ((IDLE, 7), False)],
+)
+def test_who_has_nobody_beside_it_is_alone(others: tuple[int, ...], *, alone: bool) -> None:
+    """Siblings that do not accept, for whatever reason, do not count."""
+    assert Pool(3, *others).share.alone is alone
+
+
+def test_who_cannot_be_seen_is_not_alone() -> None:
+    """Beyond the board's slots nobody knows of anybody; nor is who does not accept."""
+    beyond = Share(Scoreboard(), CAPACITY + 1, 0)
+    beyond.join()
+    assert not beyond.alone
+    assert not Share(Scoreboard(), 1, 0).alone
 
 
 def test_who_waits_for_room_is_told_once() -> None:

@@ -161,6 +161,8 @@ def test_hosts_are_hosts(value: bytes) -> None:
         b"[::1",
         b"::1",
         b"[::g]",
+        b"[1::2::3]",
+        b"[1.2.3.4]",
         b"a:b",
         b"a:123456",
         b"a:80:80",

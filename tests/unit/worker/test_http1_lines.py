@@ -132,6 +132,11 @@ def test_what_cannot_be_a_request_line_any_more(start: bytes) -> None:
 # -- header lines --
 
 
+def headers(block: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the headers of `block`."""
+    return header_lines("part", block.split(b"\r\n"))
+
+
 @pytest.mark.parametrize(
     ("line", "header"),
     [
@@ -148,12 +153,12 @@ def test_what_cannot_be_a_request_line_any_more(start: bytes) -> None:
 def test_a_header_line_is_cut(line: bytes, header: tuple[bytes, bytes]) -> None:
     """The name in lower case, the value without the blanks around it."""
     for _ in range(2):  # seen for the first time, and again
-        assert header_lines("header", line) == [header]
+        assert headers(line) == [header]
 
 
 def test_header_lines_come_in_order() -> None:
     """Each line is a header, the same name twice too."""
-    assert header_lines("header", b"B: 1\r\nA: 2\r\nb: 3") == [
+    assert headers(b"B: 1\r\nA: 2\r\nb: 3") == [
         (b"b", b"1"),
         (b"a", b"2"),
         (b"b", b"3"),
@@ -188,7 +193,7 @@ def test_header_lines_come_in_order() -> None:
 def test_what_is_no_header_line(block: bytes, rule: str) -> None:
     """Each of its mistakes has its rule, and the value is not told to the log."""
     with pytest.raises(Refused) as caught:
-        header_lines("part", block)
+        headers(block)
     assert caught.value.status == 400
     assert rule in caught.value.rule
 
@@ -199,7 +204,7 @@ def test_secrets_are_not_kept(name: bytes) -> None:
     secret = name + b": s3cr3t-%d" % random.getrandbits(64)
     long = b"X: " + b"%064d" % random.getrandbits(64) * 5
     plain = b"X-Plain: %d" % random.getrandbits(64)
-    header_lines("header", b"\r\n".join((secret, long, plain)))
+    headers(b"\r\n".join((secret, long, plain)))
     kept = http1_lines._known
     assert plain in kept
     assert secret not in kept
@@ -210,7 +215,7 @@ def test_lines_that_never_come_again_do_not_fill_the_memory() -> None:
     """They begin anew when there are too many."""
     for number in range(5000):
         line = b"X-Once: %d" % number
-        assert header_lines("header", line) == [(b"x-once", b"%d" % number)]
+        assert headers(line) == [(b"x-once", b"%d" % number)]
         assert len(http1_lines._known) <= 1024
 
 
@@ -289,11 +294,11 @@ LONG = 60_000
     [
         (request_line, b"G" * LONG + b"\0"),
         (request_line, b"GET " + b"/" * LONG + b"\0"),
-        (lambda line: header_lines("header", line), b"X:" + b" " * LONG + b"\0"),
-        (lambda line: header_lines("header", line), b"X:" + b" \t" * (LONG // 2) + b"x\0"),
-        (lambda line: header_lines("header", line), b"X" * LONG),
-        (lambda line: header_lines("header", line), b"X" * LONG + b" :"),
-        (lambda line: header_lines("header", line), b"\r\n" * LONG),
+        (headers, b"X:" + b" " * LONG + b"\0"),
+        (headers, b"X:" + b" \t" * (LONG // 2) + b"x\0"),
+        (headers, b"X" * LONG),
+        (headers, b"X" * LONG + b" :"),
+        (headers, b"\r\n" * LONG),
         (lambda line: chunk_line(line, 0, len(line)), b"1" + b";a" * (LONG // 2) + b"\0"),
         (lambda line: chunk_line(line, 0, len(line)), b"1;" + b"a" * LONG + b"\0"),
         (lambda line: chunk_line(line, 0, len(line)), b'1;a="' + b"\\a" * (LONG // 2)),

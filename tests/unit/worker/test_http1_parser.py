@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,6 +164,17 @@ def test_it_says_where_it_stands() -> None:
     assert (parser.begun, parser.ready, parser.received) == (False, True, 9)
 
 
+def test_who_has_left_is_not_held() -> None:
+    """A parser that has parted from its sink is no cycle with it, which would wait for a collector."""
+    sink = Recorder()
+    alive = weakref.ref(sink)
+    parser = Parser(sink, Http())
+    parser.feed(PLAIN)
+    parser.part()
+    del sink
+    assert alive() is None
+
+
 def test_the_method_is_that_of_the_last_request_line() -> None:
     """One that is refused is not taken for the one before it: the answer to HEAD has no body."""
     head = b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -234,10 +247,11 @@ def test_the_same_head_may_have_been_kept() -> None:
 
 
 def test_a_long_head_is_read_anew() -> None:
-    """Its bytes are not worth their room."""
-    sink, _ = parsed(LONG, LONG)
-    assert sink.story == ["/long"] * 2
-    assert sink.heads[0] is not sink.heads[1]
+    """Its bytes are not worth their room, whatever comes before them."""
+    for first in (LONG, b"\r\n" + LONG):
+        sink, _ = parsed(first, LONG)
+        assert sink.story == ["/long"] * 2
+        assert sink.heads[0] is not sink.heads[1]
 
 
 @pytest.mark.parametrize("between", [LENGTH + b"x", PLAIN + PLAIN, LONG])
@@ -290,6 +304,7 @@ def test_nothing_at_all_is_no_request() -> None:
         (HEAD + b"A: b\r\n\r\n", {"max_header_count": 1}, 431, "--max-header-count"),
         (HEAD + b"A: b\nc\r\n\r\n", {"max_header_count": 1}, 400, "CR or LF alone"),
         (HEAD + b"A: bcdefg\r\n\r\n", {"max_header_size": 12}, 431, "--max-header-size"),
+        (HEAD + b"A: bcdef\r\n\r\n", {"max_header_size": 18}, 431, "--max-header-size"),
         (HEAD + b"A: bcdefg", {"max_header_size": 12}, 431, "--max-header-size"),
         (HEAD + b"\nA: bcdefg", {"max_header_size": 12}, 400, "CR or LF alone"),
         (HEAD + b"Content-Length: 3\r\n\r\n", {"max_body_size": 2}, 413, "Content-Length exceeds"),
@@ -349,6 +364,21 @@ def test_a_line_without_end_is_refused() -> None:
     for beginning in (HEAD, CHUNKED + b"0\r\n", CHUNKED + b"1;"):
         with pytest.raises(Refused, match="--max-header-size"):
             parsed(beginning, b"X: " if beginning is HEAD else b"x", *[b"b" * 50] * 3, **limits)
+
+
+@pytest.mark.parametrize("beginning", [HEAD, CHUNKED + b"0\r\n", CHUNKED + b"1;", b"GET /"])
+def test_a_head_that_dribbles_in_is_not_gone_over_again(beginning: bytes) -> None:
+    """Byte by byte, 20 kB take some hundred milliseconds; if each was to look at all, many seconds.
+
+    The bound is far from both.
+    """
+    line = b"X: y\r\n" if beginning.endswith(b"\n") else b"x" * 6
+    parser = Parser(Recorder(), Http(max_header_count=10**6, max_request_line=10**6))
+    parser.feed(beginning)
+    start = time.process_time()
+    for byte in bytewise(line * 3400):
+        parser.feed(byte)
+    assert time.process_time() - start < 2
 
 
 def test_a_mistake_of_ours_is_not_the_client_s() -> None:

@@ -536,6 +536,10 @@ async def test_without_a_log_nothing_is_logged() -> None:
     assert await waiting == {"type": "http.disconnect"}
     assert line.take().endswith(b"1\r\nx\r\n1\r\ny\r\n0\r\n\r\n")
     await line.ask()
+    await stage.call.start()
+    await stage.call.body(b"z")
+    assert line.take().endswith(b"z")
+    await line.ask()
     await line.leave()
     assert await stage.call.receive() == {"type": "http.disconnect"}
 

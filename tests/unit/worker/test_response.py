@@ -333,7 +333,9 @@ def test_some_responses_have_no_body(
     assert "Transfer-Encoding" not in answer.headers
 
 
-@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 205), ("GET", 304)])
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 205), ("GET", 304)]
+)
 def test_a_streamed_body_that_may_not_be_is_swallowed(method: str, status: int) -> None:
     """Pieces of a body vanish, and none of them counts against a Content-Length."""
     response = Response()
@@ -483,6 +485,82 @@ def test_a_response_follows_another(
     assert not response.close
     start(response)
     assert response.body(b"x", more=False) == b"1\r\nx\r\n0\r\n\r\n"
+
+
+# -- a head that is said again --
+
+
+def test_what_is_said_again_is_sent_again() -> None:
+    """With the date of its own second, and with the framing that it had."""
+    response = Response()
+    headers = [(b"X-Y", b"z")]
+    first = start(response, headers=headers, size=2)
+    assert response.body(b"hi", more=False) == b"hi"
+    later = b"Date: Thu, 01 Jan 1970 00:00:01 GMT\r\n"
+    identity = (later, SERVER, SERVER + later + b"\r\n")
+    again = start(response, headers=[*headers], size=2, identity=identity)
+    assert again == first.replace(DATE, later)
+    assert (response.begun, response.close, response.left) == (True, False, 2)
+    with pytest.raises(ValueError, match="more than its Content-Length"):
+        response.body(b"hi!", more=False)
+
+
+def test_what_was_announced_is_announced_again() -> None:
+    """Less than the application's Content-Length costs the connection this time too."""
+    response = Response()
+    for body in (b"hello", b"shor"):
+        head = start(response, headers=[(b"content-length", b"5")])
+        assert b"Content-Length: 5\r\n" in head
+        response.body(body, more=False)
+        assert response.close is (body == b"shor")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"status": 201},
+        {"headers": [(b"x", b"2")]},
+        {"headers": [(b"x", b"1"), (b"x", b"1")]},
+        {"headers": ()},
+        {"size": 3},
+        {"size": None},
+        {"close": True},
+        {"head": request("HEAD")},
+        {"head": request("GET", "1.0")},
+        {"head": request(close=True)},
+        {"status": 304},
+        {"headers": [(b"x", b"1"), (b"date", b"then")]},
+        {"headers": [(b"x", b"1"), (b"upgrade", b"h2c")]},
+        {"headers": [(b"x", b"1"), (b"connection", b"close")]},
+    ],
+)
+def test_what_is_not_the_same_is_encoded_anew(other: dict[str, Any]) -> None:
+    """Whatever was said before, and each of them twice; then the first one is itself again."""
+    usual: dict[str, Any] = {"status": 200, "headers": [(b"x", b"1")], "size": 2}
+    response = Response()
+    for said in (usual, other, other, usual, usual):
+        fresh = Response()
+        assert start(response, **(usual | said)) == start(fresh, **(usual | said))
+        assert (response.close, response.left) == (fresh.close, fresh.left)
+        assert response.body(b"hi", more=True) == fresh.body(b"hi", more=True)
+
+
+def test_headers_that_can_change_are_encoded_each_time() -> None:
+    """An application may keep its lists, and alter them."""
+    response = Response()
+    line = [b"x", b"1"]
+    assert b"x: 1\r\n" in start(response, headers=[line], size=0)
+    line[1] = b"2"
+    assert b"x: 2\r\n" in start(response, headers=[line], size=0)
+
+
+def test_what_cannot_be_sent_is_refused_behind_what_can() -> None:
+    """And what was said before can be said again."""
+    response = Response()
+    first = start(response, headers=[(b"x", b"1")], size=0)
+    with pytest.raises(ValueError, match="has a control byte"):
+        start(response, headers=[(b"x", b"1\n")], size=0)
+    assert start(response, headers=[(b"x", b"1")], size=0) == first
 
 
 # -- the rest --

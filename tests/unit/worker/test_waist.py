@@ -65,7 +65,7 @@ def test_every_promise_is_explained(protocol: type[Any]) -> None:
 
 @on_loop
 async def test_both_sides_know_how_far_the_worker_has_come() -> None:
-    """Codecs read what the service sets; it stays until it is told to leave, and so do the fakes."""
+    """Codecs read what the service sets; both it and the fakes stay until they are told to go."""
     steps = inspect.get_annotations(waist.Worker)
     assert steps
     for worker in (service(Stage()), Port().worker, FakePort().worker):
@@ -74,4 +74,6 @@ async def test_both_sides_know_how_far_the_worker_has_come() -> None:
 
 def test_the_waist_is_named() -> None:
     """Everything public is exported, and nothing else."""
-    assert {protocol.__name__ for protocol in PROTOCOLS} | {"Message", "Worker"} == set(waist.__all__)
+    assert {protocol.__name__ for protocol in PROTOCOLS} | {"Message", "Worker"} == set(
+        waist.__all__
+    )
