@@ -73,6 +73,7 @@ class Http1:
         "_answer_by",
         "_answered_at",
         "_begun",
+        "_breathing",
         "_current",
         "_goes_on",
         "_handler",
@@ -100,6 +101,7 @@ class Http1:
         self._incoming: Request | None = None  # the same, while its body is being read
         self._answered_at = 0  # bytes of a body that had come when its request was answered
         self._paused = False
+        self._breathing = False  # nothing is read until we go on
         self._goes_on = False  # it was said that we go on behind everyone else
         self._answer_by = math.inf  # the application
         self._pace = Pace(limits.body_min_rate)  # of the body of the request being answered
@@ -136,6 +138,7 @@ class Http1:
 
     def _breathe(self) -> None:
         """Read no more of this client until everyone else has had a turn: more of it waits."""
+        self._breathing = True
         if not self._paused:
             self._paused = True
             self._port.pause_reading()
@@ -149,7 +152,7 @@ class Http1:
 
     def _go_on(self) -> None:
         """Read what was kept, and what comes."""
-        self._goes_on = False
+        self._goes_on = self._breathing = False
         if self.phase is _OVER:  # there may be no port any more
             return
         if self.phase is _LINGERING:
@@ -241,7 +244,8 @@ class Http1:
         if parser.hasty and not full:
             self._later()
         # What belongs to a head or a line that is not whole is no such place: it needs its rest.
-        if len(parser.rest) > AHEAD and (parser.ready or parser.hasty):
+        ahead = len(parser.rest) > AHEAD and (parser.ready or parser.hasty)
+        if ahead or self._breathing:
             full = True
         if full != self._paused and self.phase < _LINGERING:
             self._paused = full

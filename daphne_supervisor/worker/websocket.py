@@ -1,18 +1,8 @@
-"""WebSocket on the wire (RFC 6455).
+"""WebSocket on the wire (RFC 6455): the handshake's answer, messages out, the end.
 
-Theory of operation. Almost every frame of almost every connection is a whole, unfragmented message,
-a ping, or the pong to ours. Those take the *lane*: a few lines here, in both directions. Everything
-else (fragments, large frames, frames that come in many pieces, close frames, every violation) goes
-through autobahn's state machine, which is made when it is needed and let go when it stands between
-two messages again; so an idle connection costs no state machine.
-
-Nobody is read for long at once. Once so much waits for the application that reading pauses, or a
-client has sent `BUDGET` frames that are no plain messages, the rest of what was received waits as
-it is: above all, compressed messages wait compressed.
-
-A connection that we close waits for the peer's close frame among what it still sends. One that we
-*fail*, because the peer broke a rule, has a close frame from us and the end of our side; what the
-peer still sends means nothing any more and is thrown away.
+What comes in is read by `Inbound`. A connection that we close waits for the peer's close frame
+among what it still sends. One that we *fail*, because the peer broke a rule, has a close frame from
+us and the end of our side; what the peer still sends means nothing any more and is thrown away.
 
 This module knows neither sockets nor ASGI.
 """
@@ -26,28 +16,21 @@ import math
 import struct
 from typing import TYPE_CHECKING
 
-from daphne_supervisor.worker.compression import STEP, Deflate, agree
-from daphne_supervisor.worker.frames import BUDGET, NOT_TEXT, Machine, is_hopeless, unmask
+from daphne_supervisor.worker.compression import Deflate, agree
 from daphne_supervisor.worker.framing import (
     ABNORMAL,
     BINARY,
     CLOSE,
     COMPRESSED,
-    INVALID_PAYLOAD,
-    MASKED,
     NO_STATUS,
-    PING,
-    PONG,
     SERVICE_RESTART,
     SHORT,
     SHORT_HEADERS,
     TEXT,
-    TWO_BYTES,
-    Violation,
     header,
-    lane_end,
 )
-from daphne_supervisor.worker.pulse import CLOSE_TIMEOUT, Phase, Pulse
+from daphne_supervisor.worker.inbound import Inbound
+from daphne_supervisor.worker.pulse import CLOSE_TIMEOUT, Phase
 from daphne_supervisor.worker.response import Response, encode_switch
 
 if TYPE_CHECKING:
@@ -60,40 +43,18 @@ __all__ = ["CLOSE_TIMEOUT", "Phase", "WebSocket"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
 
-# What each message needs has a name here: Python takes longer to look into a class.
-_OPEN = Phase.OPEN
-_integer = int.from_bytes
-#: So many masks cover any short payload.
-_MASKS = SHORT // 4 + 1
-#: The header of a short frame: two bytes, and the mask.
-_MASKED_HEADER = 6
 #: RFC 6455 section 1.3.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-#: A frame up to this many bytes is collected in the lane; a larger one is autobahn's to collect.
-_LANE = 65_536
-_PLAIN = frozenset({TEXT, BINARY, PING, PONG})
-_INFLATABLE = _PLAIN | {TEXT | COMPRESSED, BINARY | COMPRESSED}
-#: What a client may send before it has our answer to its handshake. None should send anything.
-_EARLY = 65_536
 #: A close reason has to fit into a control frame beside its code (RFC 6455 section 5.5).
 _LONGEST_REASON = 123
 #: Above this many bytes header and payload are written apart: a copy would cost more.
 _COPY = 16_384
 
 
-class WebSocket(Pulse):
+class WebSocket(Inbound):
     """The codec of one WebSocket connection, from the handshake's answer on."""
 
-    __slots__ = (
-        "_deflate",
-        "_head",
-        "_longest",
-        "_machine",
-        "_opcodes",
-        "_response",
-        "_rest",
-        "_shortest",
-    )
+    __slots__ = ("_head", "_response")
 
     def __init__(self, port: Port, head: Head, early: bytes, limits: Limits) -> None:
         """Answer the handshake `head` through `port`; `early` was received behind it."""
@@ -153,7 +114,7 @@ class WebSocket(Pulse):
             lines.append((b"Sec-WebSocket-Extensions", agreement.answer))
         self._port.write(encode_switch(lines, headers, self._port.identity()))
         if agreement is not None:
-            self._inflate(Deflate(agreement, self._limits))
+            self.compress(Deflate(agreement, self._limits))
         self.phase = Phase.OPEN
         self._watch(self._port.now())
 

@@ -285,6 +285,7 @@ async def test_what_a_client_that_had_caught_up_leaves_is_counted_anew() -> None
     line.stall()
     line.connection.write_all((bytes(80_000), bytes(10_000)))
     line.catch_up()
+    assert line.connection.write == line.transport.write, "nothing is counted for who reads"
     line.connection.write_all((b"x", b"y"))
     line.connection.write(b"z")
     line.stall(100_000)

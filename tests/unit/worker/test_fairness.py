@@ -87,9 +87,12 @@ def test_who_has_nobody_beside_it_is_alone(others: tuple[int, ...], *, alone: bo
 
 
 def test_who_cannot_be_seen_is_not_alone() -> None:
-    """Beyond the board's slots nobody knows of anybody; nor is who does not accept."""
-    beyond = Share(Scoreboard(), CAPACITY + 1, 0)
+    """Beyond the board's slots nobody knows who else there is; nor is who does not accept."""
+    board = Scoreboard()
+    beyond = Share(board, CAPACITY + 1, 0)
     beyond.join()
+    assert not beyond.alone
+    board.post(1, 0)
     assert not beyond.alone
     assert not Share(Scoreboard(), 1, 0).alone
 

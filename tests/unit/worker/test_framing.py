@@ -9,6 +9,7 @@ from daphne_supervisor.worker.framing import (
     CODES,
     PING,
     PONG,
+    SHORT_HEADERS,
     TEXT,
     Violation,
     header,
@@ -32,6 +33,13 @@ LANE = frozenset({TEXT, BINARY, PING, PONG})
 def test_a_header_has_its_shortest_form(size: int, expected: bytes) -> None:
     """RFC 6455 section 5.2 has no other."""
     assert header(TEXT, size) == expected
+
+
+def test_the_headers_of_short_messages_are_made_beforehand() -> None:
+    """Of both kinds, compressed and not: they are the ones that would be made."""
+    assert set(SHORT_HEADERS) == {0x81, 0x82, 0xC1, 0xC2}
+    for opcode, headers in SHORT_HEADERS.items():
+        assert list(headers) == [header(opcode, size) for size in range(126)]
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 1000])

@@ -10,7 +10,7 @@ import pytest
 from daphne_supervisor.config import Http
 from daphne_supervisor.worker.chunks import MOST
 from daphne_supervisor.worker.head import Refused
-from daphne_supervisor.worker.http1 import AHEAD, DRAIN_IDLE, LINGER, SWALLOW, Phase
+from daphne_supervisor.worker.http1 import AHEAD, DRAIN_IDLE, GULP, LINGER, SWALLOW, Phase
 from daphne_supervisor.worker.pace import GRACE
 from tests.support.wire import Rig, bytewise, cut
 
@@ -731,6 +731,39 @@ def test_a_flood_of_chunks_takes_turns() -> None:
     made.respond()
     made.respond()
     assert made.current.head.path == "/3"
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_who_sends_a_lot_takes_turns(*, answered: bool) -> None:
+    """Behind a large read nothing more is read until everybody else has had a turn."""
+    made = rig(chunked())
+    if answered:
+        made.respond()
+    size = GULP + 1
+    made.arrive(b"%x\r\n" % (6 * size) + bytes(GULP - 100))
+    assert made.port.reading
+    for _ in range(2):
+        made.arrive(bytes(size))
+        assert not made.port.reading
+        if not answered:
+            made.arrive(bytes(size))  # what was read already comes all the same
+        made.breathe()
+        assert made.port.reading
+    assert made.port.ends == []
+
+
+def test_who_sends_a_lot_to_nobody_takes_turns() -> None:
+    """What is thrown away takes its time as well; behind the end nobody goes on."""
+    made = rig(b"\0")
+    made.arrive(bytes(GULP + 1))
+    assert not made.port.reading
+    made.breathe()
+    assert made.port.reading
+    made.arrive(bytes(GULP + 1))
+    made.expire()
+    made.codec.lost()
+    made.breathe()
+    assert made.port.ends == ["shut", "abort"]
 
 
 def test_a_flood_of_chunks_is_held_up() -> None:

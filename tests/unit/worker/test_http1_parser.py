@@ -165,7 +165,7 @@ def test_it_says_where_it_stands() -> None:
 
 
 def test_who_has_left_is_not_held() -> None:
-    """A parser that has parted from its sink is no cycle with it, which would wait for a collector."""
+    """A parser that has parted from its sink is no cycle with it: that would take a collector."""
     sink = Recorder()
     alive = weakref.ref(sink)
     parser = Parser(sink, Http())

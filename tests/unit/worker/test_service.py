@@ -86,7 +86,9 @@ async def test_an_application_of_any_kind_is_called() -> None:
     class Application:
         def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
             heard.append((scope["type"], callable(receive), callable(send)))
-            return asyncio.sleep(0)
+            done = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return done
 
     await Line(service(Application())).ask()
     assert heard == [("http", True, True)]

@@ -223,6 +223,16 @@ def test_a_lease_used_behind_the_end_of_its_call_is_not_given_again(threads: Thr
     assert threads.begin() not in calls
 
 
+def test_what_was_used_takes_no_place(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is kept for later calls, which is bounded."""
+    monkeypatch.setattr(threads_module, "_SPARE", 1)
+    used, unused = (threads.begin() for _ in range(2))
+    used.lease.submit(threading.get_ident).result(PATIENCE)
+    threads.end(used)
+    threads.end(unused)
+    assert threads.begin() is unused
+
+
 def test_what_is_kept_for_later_calls_is_bounded(
     threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
