@@ -66,6 +66,7 @@ def open_websocket(port: int) -> socket.socket:
         connection.close()
         message = f"no WebSocket: {answer!r}"
         raise ConnectionError(message)
+    connection.settimeout(None)  # with a time-out each call would be two
     return connection
 
 
@@ -80,19 +81,21 @@ def reconnect(port: int, count: int, connections: int) -> None:
     open_ones: dict[int, socket.socket] = {}
     heads: dict[int, bytes] = {}
     address = ("127.0.0.1", port)
+    buffer = bytearray(_BUFFER)
     begun = finished = 0
     while finished < count:
         while begun < count and len(open_ones) < connections:
-            connection = socket.create_connection(address)  # on this host it returns at once
+            connection = socket.socket()
+            connection.connect(address)  # on this host it returns at once
             connection.send(request)
             number = connection.fileno()
             open_ones[number] = connection
             poller.register(number, _WAITING)
             begun += 1
         for number, _ in _events(poller):
-            received = open_ones[number].recv(_BUFFER)
-            if received:
-                heads[number] = heads.get(number, b"") + received
+            size = open_ones[number].recv_into(buffer)
+            if size:
+                heads[number] = heads.get(number, b"") + buffer[:size]
                 continue
             if not heads.pop(number, b"").startswith(b"HTTP/1.1 200 "):
                 message = "an answer is not 200"
@@ -111,6 +114,7 @@ def talk(port: int, connections: int, payload: bytes, *, text: bool) -> Callable
     poller = select.epoll()
     sockets = [open_websocket(port) for _ in range(connections)]
     by_number = {one.fileno(): one for one in sockets}
+    buffer = bytearray(_BUFFER)  # one for all: to make one for each would take as long as the rest
     for number in by_number:
         poller.register(number, _WAITING)
 
@@ -123,7 +127,7 @@ def talk(port: int, connections: int, payload: bytes, *, text: bool) -> Callable
         while finished < count:
             for number, _ in _events(poller):
                 connection = by_number[number]
-                received = len(connection.recv(_BUFFER))
+                received = connection.recv_into(buffer)
                 missing[number] -= received
                 if missing[number] > 0 and received:
                     continue
