@@ -179,7 +179,8 @@ class Connection(Protocol):
     def close(self) -> None:
         """Close once everything written is sent, which takes a client that reads."""
         self.transport.loseConnection()
-        self._watch_unsent()
+        if self.transport.unsent():
+            self._watch_unsent()
 
     @property
     def is_websocket(self) -> bool:

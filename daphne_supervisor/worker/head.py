@@ -158,7 +158,8 @@ def _split_target(method: str, target: bytes) -> tuple[bytes | None, str, bytes,
 
 
 def _tokens(value: bytes) -> list[bytes]:
-    return [token.strip(b" \t") for token in value.lower().split(b",")]
+    value = value.lower()
+    return [token.strip(b" \t") for token in value.split(b",")] if b"," in value else [value]
 
 
 # The headers that steer the connection, a function each.

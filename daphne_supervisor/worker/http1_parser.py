@@ -269,11 +269,16 @@ class Parser:
     def _read_body(self, data: bytes, at: int) -> int:
         """Read the body of a request with Content-Length."""
         piece = data[at : at + self._left]
-        self._left -= len(piece)
-        self._receive(piece)
+        size = len(piece)
+        self._left -= size
+        if self._limits.max_body_size:
+            self._receive(piece)
+        else:
+            self.received += size
+            self._sink.receive_body(piece)
         if not self._left:
             self._end()
-        return at + len(piece)
+        return at + size
 
     def _read_chunks(self, data: bytes, at: int) -> int:
         """Read a chunked body."""
