@@ -30,6 +30,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: end, and too little for a person to notice (RFC 9110 section 10.2.3).
 RETRY_AFTER = (b"retry-after", b"1")
 
+#: 2^63 has 19 digits: more cannot be a length, and clients refuse them.
+_LENGTH_DIGITS = 19
 #: RFC 9110 section 5.6.2.
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Headers of the application's that the server writes itself or is bound by.
@@ -272,8 +274,8 @@ def _length(value: bytes) -> int:
     """Return the application's Content-Length."""
     if not isinstance(value, bytes):
         raise TypeError
-    if not value.isdigit():
-        message = f"the application's Content-Length {value!r} is not a number"
+    if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+        message = f"the application's Content-Length {value!r} is not a number of bytes"
         raise ValueError(message)
     return int(value)
 

@@ -101,6 +101,16 @@ def test_only_a_final_status_is_sent(status: object) -> None:
     assert not response.begun
 
 
+@pytest.mark.parametrize("length", [b"x", b"-1", b"", b"1" * 20])
+def test_a_length_is_a_number_of_bytes(length: bytes) -> None:
+    """One of more digits than 2^63 has is none that a client would take."""
+    with pytest.raises(ValueError, match="is not a number of bytes"):
+        start(Response(), headers=[(b"content-length", length)])
+    assert b"Content-Length: " + b"9" * 18 in start(
+        Response(), headers=[(b"content-length", b"9" * 18)]
+    )
+
+
 @pytest.mark.parametrize("status", ["200", 200.0, None, [200]])
 def test_a_status_is_a_number(status: object) -> None:
     """What is none is the same kind of mistake, and is shown."""
