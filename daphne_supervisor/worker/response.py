@@ -197,18 +197,14 @@ class Response:
         if close:
             options = b"close, upgrade" if options else b"close"
         self._frame(lines, request, status, length, size, options)
-        if rest and request.ordinary and not (options or self._chunked or self._bodiless):
-            self._keep(lines, status, headers, size)
-        return b"".join(lines) + (rest or server + date + b"\r\n")
+        head = b"".join(lines)
+        plain = rest and request.ordinary and not (options or self._chunked or self._bodiless)
+        # Only what nobody can change afterwards is known when it is said again.
+        if plain and all(type(line) is tuple for line in headers):
+            self._said, self._known = (status, headers, size), (head, self.left)
+        return head + (rest or server + date + b"\r\n")
 
-    def _keep(
-        self, lines: list[bytes], status: int, headers: Sequence[Any], size: int | None
-    ) -> None:
-        """Keep what was encoded for the case that the application says the same again."""
-        if all(type(line) is tuple for line in headers):  # others may be changed afterwards
-            self._said, self._known = (status, headers, size), (b"".join(lines), self.left)
-
-    def _frame(  # noqa: PLR0917 - the second half of `start`
+    def _frame(  # noqa: PLR0917 - the second half of `_encode`
         self,
         lines: list[bytes],
         request: Head,
