@@ -27,13 +27,16 @@ demo: $(VENV)/.demo ## serve examples/live with two workers, on port 8000 or POR
 	@exec $(BIN)/daphne-supervisor --app-dir $(LIVE) --workers 2 \
 		--bind 127.0.0.1 --port $(PORT) live.asgi:application
 
+# Three at a time, also on two processors: tests wait more than they work.
 test: ## everything CI checks: linters, types, tests
 	@.ci/packages
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-conformance: $(VENV)/.dev ## HTTP/1.1 corpus and all cases of the Autobahn suite: many minutes
-	$(BIN)/python -m pytest tests/conformance -m '' -s
+conformance: $(VENV)/.dev ## both corpora, all of the Autobahn suite, chaos, deadlocks: many minutes
+	$(BIN)/python -m pytest tests/conformance tests/integration/test_chaos.py \
+		tests/integration/test_deadlocks.py tests/integration/test_recycling.py \
+		tests/integration/test_threads_database.py -m '' -s
 
 fuzz: $(FUZZ)/.made ## fuzz the codecs for SECONDS_=600, all of them or TARGETS="http1 ..."
 	@$(FUZZ)/bin/python -m tests.fuzz.run --seconds $(SECONDS_) $(TARGETS)
@@ -47,8 +50,8 @@ format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(VENV)/.dev ## make the generated tables of the README anew
-	$(BIN)/python docs/tables.py
+docs: $(VENV)/.dev ## make the generated tables of the documents anew
+	PYTHONPATH=. $(BIN)/python docs/tables.py
 
 memory: $(VENV)/.dev ## measure what a worker takes, beside other servers
 	$(BIN)/python benchmarks/memory.py

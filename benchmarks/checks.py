@@ -6,6 +6,8 @@ import http.client
 import ssl
 from contextlib import closing
 
+import httpx
+
 from benchmarks import client
 from benchmarks.application import CHUNK, CHUNKS, HELLO
 
@@ -13,6 +15,7 @@ __all__ = [
     "WrongAnswer",
     "echo",
     "hello",
+    "hello_http2",
     "hello_tls",
     "stream",
     "websocket_binary",
@@ -22,6 +25,7 @@ __all__ = [
 PATIENCE = 10.0
 """Seconds for one answer."""
 _OK = 200
+_NAMED = ("Date", "Server")
 _BODY = bytes(range(256)) * 40
 
 
@@ -42,6 +46,16 @@ def hello_tls(port: int) -> list[str]:
     context.set_alpn_protocols(["http/1.1"])
     connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=context)
     return _ask(connection, "GET", "/", None, HELLO)
+
+
+def hello_http2(port: int) -> list[str]:
+    """Return remarks on the answer to `GET /` over HTTP/2."""
+    with httpx.Client(http2=True, verify=False, timeout=PATIENCE) as asking:  # noqa: S501 - ours, made a moment ago
+        answer = asking.get(f"https://127.0.0.1:{port}/")
+    if answer.http_version != "HTTP/2" or answer.status_code != _OK or answer.content != HELLO:
+        message = f"{answer.http_version} {answer.status_code} {answer.content[:80]!r}"
+        raise WrongAnswer(message)
+    return [f"no {name} header" for name in _NAMED if name not in answer.headers]
 
 
 def echo(port: int) -> list[str]:
@@ -82,9 +96,7 @@ def _ask(
         if answer.status != _OK or got != wanted:
             message = f"{method} {path}: {answer.status}, {len(got)} bytes, {got[:80]!r}"
             raise WrongAnswer(message)
-        return [
-            f"no {name} header" for name in ("Date", "Server") if answer.getheader(name) is None
-        ]
+        return [f"no {name} header" for name in _NAMED if answer.getheader(name) is None]
 
 
 def _converse(port: int, payload: bytes, *, text: bool) -> list[str]:

@@ -79,7 +79,10 @@ def perform(load: Load, target: Target, count: int, *, core: int, patience: floa
 
 @dataclass(frozen=True)
 class H2load:
-    """HTTP/1.1 by h2load: one request at a time on each of `connections` kept alive."""
+    """HTTP by h2load: one request at a time on each of `connections` kept alive, or more.
+
+    With `streams` it is HTTP/2 over TLS, and so many requests at a time on each; else HTTP/1.1.
+    """
 
     path: str = "/"
     connections: int = 64
@@ -88,16 +91,18 @@ class H2load:
     tls: bool = False
     targets: int = 1
     """How many targets a connection asks for in turn; they differ in the query."""
+    streams: int = 0
 
     def command(self, target: Target, count: int) -> list[str]:
         """Return the command line that asks for `count` answers."""
-        words = ["h2load", "--h1", "--clients", str(self.connections), "--requests", str(count)]
+        words = ["h2load", "--clients", str(self.connections), "--requests", str(count)]
+        words += ["--max-concurrent-streams", str(self.streams)] if self.streams else ["--h1"]
         if self.body:
             file = target.folder / f"body-{self.body}"
             if not file.exists():
                 file.write_bytes(b"b" * self.body)
             words += ["--data", str(file)]
-        scheme = "https" if self.tls else "http"
+        scheme = "https" if self.tls or self.streams else "http"
         url = f"{scheme}://127.0.0.1:{target.port}{self.path}"
         if self.targets == 1:
             return [*words, url]

@@ -112,6 +112,9 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(FAREWELL)
+        deadline = time.monotonic() + FAREWELL
+        while self.pids() and time.monotonic() < deadline:  # a signal takes a moment to arrive
+            time.sleep(0.01)
 
     def _members(self) -> Iterator[tuple[int, float]]:
         for entry in os.scandir("/proc"):

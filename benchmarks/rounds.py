@@ -141,7 +141,8 @@ def _started(
         if name in scenario.without:
             continue
         port = stack.enter_context(reserved_port())
-        command = server.command(scenario.mode, port, folder / f"{name}.access", certificate)
+        log = folder / f"{name}.access"
+        command = server.command(scenario.mode, port, log, certificate, scenario.application)
         found[name] = stack.enter_context(
             running(
                 name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import checks
 from benchmarks.loads import Client, H2load
-from benchmarks.servers import Mode
+from benchmarks.servers import HELLO, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,6 +43,7 @@ class Scenario:
     reach: tuple[Bound, ...]
     mode: Mode = Mode.PLAIN
     unit: str = "request"
+    application: str = HELLO
     without: Mapping[str, str] = field(default_factory=dict)
     """Servers that do not take part, each with the reason."""
 
@@ -100,6 +101,23 @@ SCENARIOS = (
         checks.hello_tls,
         (Bound(0.65, "uvicorn"),),
         mode=Mode.TLS,
+    ),
+    Scenario(
+        "h2",
+        "hello over HTTP/2 and TLS, 16 × 16 streams",
+        H2load(connections=16, streams=16),
+        checks.hello_http2,
+        (Bound(0.55, "gunicorn"),),
+        mode=Mode.HTTP2,
+        without={"uvicorn": "speaks no HTTP/2"},
+    ),
+    Scenario(
+        "django",
+        "Django, a synchronous view",
+        H2load(),
+        checks.hello,
+        (Bound(0.70, "uvicorn"),),
+        application="benchmarks.django_application:application",
     ),
     Scenario(
         "ws32",

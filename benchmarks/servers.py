@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BASELINE", "OURS", "SERVERS", "Certificate", "Mode", "Server", "make_certificate"]
 
+HELLO = "benchmarks.application:application"
+"""What is served unless a scenario says otherwise, as module:attribute."""
 ROOT = Path(__file__).parents[1]
 OURS = "daphne-supervisor"
 BASELINE = "baseline"
@@ -36,6 +38,7 @@ class Mode(enum.Enum):
     PLAIN = "plain"
     ACCESS_LOG = "access log"
     TLS = "tls"
+    HTTP2 = "http/2"
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,15 @@ class Server:
     extras: tuple[str, ...] = field(default=())
     """Distributions that decide how fast it is."""
 
-    def command(self, mode: Mode, port: int, log: Path, certificate: Certificate) -> Sequence[str]:
-        """Return the command line that serves the benchmarks' application on `port`."""
-        words = f"{self.words} {self.additions[mode]} benchmarks.application:application"
+    def command(
+        self, mode: Mode, port: int, log: Path, certificate: Certificate, application: str = HELLO
+    ) -> Sequence[str]:
+        """Return the command line that serves `application` on `port`.
+
+        HTTP/2 is spoken over TLS, and needs nothing else unless an addition says so.
+        """
+        addition = self.additions[mode if mode in self.additions else Mode.TLS]
+        words = f"{self.words} {addition} {application}"
         places = {"port": port, "log": log, "chain": certificate.chain, "key": certificate.key}
         return [sys.executable, "-m", self.module, *words.format_map(places).split()]
 
@@ -87,7 +96,7 @@ SERVERS: dict[str, Server] = {
             Mode.ACCESS_LOG: "--port {port} --access-log {log}",
             Mode.TLS: "--endpoint ssl:{port}:interface=127.0.0.1:certKey={chain}:privateKey={key}",
         },
-        extras=("twisted", "autobahn", "httptools", "uvloop"),
+        extras=("twisted", "autobahn", "h2", "uvloop"),
     ),
     "uvicorn": Server(
         "uvicorn",
@@ -120,8 +129,9 @@ SERVERS: dict[str, Server] = {
             Mode.PLAIN: "",
             Mode.ACCESS_LOG: "--access-logfile {log}",
             Mode.TLS: "--certfile {chain} --keyfile {key}",
+            Mode.HTTP2: "--certfile {chain} --keyfile {key} --http-protocols h2,h1",
         },
-        extras=("gunicorn-h1c", "uvloop"),
+        extras=("gunicorn-h1c", "h2", "uvloop"),
     ),
     "hypercorn": Server(
         "hypercorn",
@@ -132,7 +142,7 @@ SERVERS: dict[str, Server] = {
             Mode.ACCESS_LOG: "--bind 127.0.0.1:{port} --access-logfile {log}",
             Mode.TLS: "--bind 127.0.0.1:{port} --certfile {chain} --keyfile {key}",
         },
-        extras=("h11", "wsproto", "uvloop"),
+        extras=("h11", "h2", "wsproto", "uvloop"),
     ),
     "daphne": Server(
         "daphne",

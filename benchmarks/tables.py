@@ -91,7 +91,9 @@ def rate_table(run: Run) -> str:
     names = list(run.circumstances.versions)
     rows = []
     for scenario in SCENARIOS:
-        results = run.scenarios.get(scenario.name, {})
+        if scenario.name not in run.scenarios:
+            continue
+        results = run.scenarios[scenario.name]
         figures = [f"{results[n].rate:,.0f}" if _valid(results, n) else "–" for n in names]
         rows.append([scenario.title, *figures])
     return f"{_markdown(['work, per second', *names], rows)}\n\n{_made_with(run.circumstances)}"

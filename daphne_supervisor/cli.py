@@ -8,12 +8,13 @@ loop, TLS) must not be loaded, let alone started, in the master.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
 import traceback
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daphne_supervisor import (
     __version__,
@@ -27,15 +28,18 @@ from daphne_supervisor import (
     logs,
     privileges,
     sources,
+    tls_files,
 )
-from daphne_supervisor.errors import ExitCode, SupervisorError
+from daphne_supervisor.broker import address
+from daphne_supervisor.errors import BootError, ExitCode, SupervisorError
 from daphne_supervisor.hooks import Hooks
 from daphne_supervisor.scoreboard import Scoreboard
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, MutableMapping, Sequence
 
-    from daphne_supervisor.config import Config
+    from daphne_supervisor.config import App, Config
     from daphne_supervisor.endpoints import Endpoint
     from daphne_supervisor.listeners import Listener
     from daphne_supervisor.master.successor import Inheritance
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
 
     Supervise = Callable[[Heritage, Callable[[Config], Heritage], Inheritance | None, str], int]
 
-__all__ = ["main"]
+__all__ = ["grow", "main", "prepare"]
 
 _STANDARD_INPUT = 0
 _STANDARD_OUTPUT = 1
@@ -62,12 +66,27 @@ def _supervise(  # pragma: no cover - forks: every integration test goes through
     return Master(heritage, reread, inherited, directory=directory).run()
 
 
-def _grow(  # pragma: no cover - runs in forked children only
+def grow(  # pragma: no cover - runs in forked children only
     config: Config, opened: tuple[Listener, ...]
 ) -> Seed:
+    """Return what workers that serve `opened` grow from. Raises `BootError`."""
     from daphne_supervisor.worker.seed import Seed  # noqa: PLC0415 - only in the zygote
 
     return Seed(config, opened)
+
+
+def _survey(  # pragma: no cover - runs in a child only
+    app: App, rights: privileges.Privileges, text: str
+) -> dict[str, Any]:
+    os.environ.update(app.environment)
+    try:
+        privileges.drop(rights)  # a plug-in may be the application's, and is asked as its user
+    except BootError as error:
+        return {"refused": str(error), "usage": False}
+    from daphne_supervisor.worker import application, survey  # noqa: PLC0415 - not in the master
+
+    application.put_first_on_path(os.path.abspath(app.app_dir))
+    return survey.survey(text)
 
 
 def main(
@@ -126,22 +145,34 @@ def _obey(arguments: Sequence[str], environ: MutableMapping[str, str], supervise
     logs.configure(config.log)
     for name in sources.unknown_variables({**dict(config.app.environment), **environ}):
         _log.warning("%s: no such option, ignored", name)
-    names = activation.names(environ, os.getpid())
-    found = [
-        endpoints.parse(text, origin, names)
-        for text, origin in endpoints.assemble(config.bind, names)
-    ]
+    found = _find(config, activation.names(environ, os.getpid()))
     opened = _open(config, found, inherited)
     try:
-        heritage = _heritage(config, opened)
-        heritage.hooks.on_boot(application=config.application)
-        return supervise(heritage, _rereading(recipe, heritage), inherited, directory)
+        heritage = prepare(config, opened)
+        with heritage.broker or contextlib.nullcontext():
+            heritage.hooks.on_boot(application=config.application)
+            return supervise(heritage, _rereading(recipe, heritage), inherited, directory)
     finally:
         listeners.release(opened)
 
 
 def _count_processors() -> tuple[int, str]:
     return cpus.count(cpus.affinity())
+
+
+def _find(config: Config, names: tuple[str, ...]) -> list[Endpoint]:
+    """Return the endpoints to listen on; `names` are those of descriptors handed over."""
+    found: list[Endpoint] = []
+    for text, origin in endpoints.assemble(config.bind, names):
+        if endpoints.native(text):
+            found.append(endpoints.parse(text, origin, names))
+        else:
+            from daphne_supervisor import plugin_endpoints  # noqa: PLC0415 - few need it
+
+            rights = privileges.resolve(config.process)
+            survey = functools.partial(_survey, config.app, rights)
+            found += plugin_endpoints.resolve(text, origin, survey)
+    return found
 
 
 def _open(
@@ -159,10 +190,11 @@ def _open(
     return opened
 
 
-def _heritage(config: Config, opened: tuple[Listener, ...]) -> Heritage:
-    """Return what workers are born with."""
+def prepare(config: Config, opened: tuple[Listener, ...]) -> Heritage:
+    """Return what workers are born with. Raises `UsageError` or `BootError`."""
     from daphne_supervisor.master.zygote import Heritage  # noqa: PLC0415 - not for --help
 
+    tls_files.check(opened, config.tls)
     for doubt in sources.doubts(config, cgroups.memory_limit()):
         _log.warning("%s", doubt)
     if config.process.workers_reason:
@@ -175,8 +207,18 @@ def _heritage(config: Config, opened: tuple[Listener, ...]) -> Heritage:
         scoreboard=Scoreboard(),
         privileges=rights,
         hooks=Hooks.load(config.app.hooks, config.app.app_dir),
-        grow=_grow,
+        grow=grow,
+        broker=_broker(),
     )
+
+
+def _broker() -> socket.socket | None:
+    """Return where channel layers will meet; without it each process has its own."""
+    try:
+        return address.listen()
+    except OSError as error:
+        _log.warning("no socket for the broker of LocalChannelLayer: %s", error.strerror)
+        return None
 
 
 def _access_log(config: Config, rights: privileges.Privileges) -> logs.AccessLog | None:
@@ -194,6 +236,7 @@ def _rereading(recipe: sources.Recipe, first: Heritage) -> Callable[[Config], He
         for name in sources.unchangeable(present, config):
             _log.warning("%s: has changed, which takes a restart or an upgrade; not changed", name)
         config = sources.keep(present, config)
+        tls_files.check(heritage.listeners, config.tls)
         here.enter(config.app.chdir)
         access_log = heritage.access_log
         if logs.access_log_path(config.log) != logs.access_log_path(present.log):

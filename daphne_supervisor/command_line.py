@@ -144,7 +144,7 @@ def _flags(options: list[Option], given: dict[str, object]) -> dict[str, tuple[s
         elif texts is True:
             flags[option.key] = ("yes",)
         if option.absence and given[option.absence.lstrip("-").replace("-", "_")]:
-            flags[option.key] = ("",)
+            flags[option.key] = ("no" if option.switch else "",)
     if len(flags.get("application", ())) > 1:
         message = f"{flags['application'][1]!r}: unexpected argument; there is one APPLICATION"
         raise UsageError(message)

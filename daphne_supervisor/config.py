@@ -11,20 +11,26 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 from daphne_supervisor import values
+from daphne_supervisor.config_channels import Channels
+from daphne_supervisor.config_http2 import Http2
 from daphne_supervisor.config_protocols import Http, Proxy, WebSocket
+from daphne_supervisor.config_tls import Tls
 from daphne_supervisor.options import duration, number, option, path
 
 __all__ = [
     "SECTIONS",
     "App",
     "Bind",
+    "Channels",
     "Config",
     "Drain",
     "Http",
+    "Http2",
     "Log",
     "Process",
     "Proxy",
     "Recycling",
+    "Tls",
     "WebSocket",
 ]
 
@@ -82,6 +88,28 @@ class App:
         blank=True,
         help="Value of root_path in the ASGI scope.",
     )
+    interface: str = option(
+        "--interface",
+        parse=values.interface,
+        metavar="auto|asgi3|asgi2|wsgi",
+        default="auto",
+        help="How the application is called: auto sees it from the arguments that it takes.",
+    )
+    factory: bool = option(
+        "--factory",
+        parse=values.mark,
+        switch=True,
+        default=False,
+        help="APPLICATION names what is called, without arguments, to make the application.",
+    )
+    daphne_compat: bool = option(
+        "--daphne-compat",
+        parse=values.mark,
+        switch=True,
+        default=False,
+        help="Give the scope exactly the keys that Daphne gives it, for code that asserts on them:"
+        " no extensions, no state; of a WebSocket no scheme and no http_version.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +165,8 @@ class Bind:
         metavar="STRING",
         default=(),
         repeated=True,
-        help="Twisted server endpoint: tcp:, ssl:, unix:, fd: or systemd:. May be repeated.",
+        help="Twisted server endpoint: tcp:, ssl:, tls:, unix:, fd:, systemd:, haproxy: or a"
+        " plug-in's. May be repeated.",
     )
     backlog: int = number(
         "--backlog",
@@ -161,11 +190,20 @@ class Process:
         help="Worker processes. auto: the processors granted by CPU affinity and cgroup quota.",
     )
     workers_reason: str = ""
-    threads: int = number(
+    threads: int | None = number(  # None is for `sources` to count
         "--threads",
-        default=8,
+        parse=values.threads,
+        standard="min(32, processors + 4)",
         fallback="ASGI_THREADS",
-        help="Threads of each worker for synchronous code.",
+        help="Threads of each worker for synchronous code, which mostly waits: so there are more"
+        " than processors. 0: as asgiref does by itself, without a bound under Django.",
+    )
+    thread_wait_warning: float = duration(
+        "--thread-wait-warning",
+        parse=values.seconds,
+        default=5.0,
+        help="Time that synchronous code waits for a thread before the log says who waits for whom,"
+        " with their stacks: longer than a queue that moves, and before clients give up. 0: never.",
     )
     reload_surge: int = number(
         "--reload-surge",
@@ -343,24 +381,30 @@ class Config:
     )
     app: App = field(default_factory=App)
     bind: Bind = field(default_factory=Bind)
+    tls: Tls = field(default_factory=Tls)
     process: Process = field(default_factory=Process)
     recycling: Recycling = field(default_factory=Recycling)
     drain: Drain = field(default_factory=Drain)
     http: Http = field(default_factory=Http)
+    http2: Http2 = field(default_factory=Http2)
     websocket: WebSocket = field(default_factory=WebSocket)
     proxy: Proxy = field(default_factory=Proxy)
+    channels: Channels = field(default_factory=Channels)
     log: Log = field(default_factory=Log)
 
 
 SECTIONS: tuple[tuple[str, str, type[Any]], ...] = (
     ("app", "Application", App),
     ("bind", "Listeners", Bind),
+    ("tls", "TLS", Tls),
     ("process", "Processes", Process),
     ("recycling", "Recycling", Recycling),
     ("drain", "Leaving", Drain),
     ("http", "HTTP", Http),
+    ("http2", "HTTP/2", Http2),
     ("websocket", "WebSocket", WebSocket),
     ("proxy", "Proxies", Proxy),
+    ("channels", "Channel layer", Channels),
     ("log", "Logs", Log),
 )
 """The sections of `Config`: field, title, class; in the order in which people read them."""

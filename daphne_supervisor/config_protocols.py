@@ -232,3 +232,11 @@ class Proxy:
         repeated=True,
         help="Peers whose proxy headers are believed: addresses, networks, unix, * for anybody.",
     )
+    proxy_protocol: str = option(
+        "--proxy-protocol",
+        parse=values.proxy_protocol,
+        metavar="WHEN",
+        default="off",
+        help="PROXY header (version 1 or 2) at the beginning of each connection: off, optional or"
+        " required; read only from --forwarded-allow-ips. For one endpoint: haproxy:ENDPOINT.",
+    )

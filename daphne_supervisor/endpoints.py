@@ -1,9 +1,10 @@
 r"""Endpoint strings: Twisted's notation, read without Twisted.
 
 An endpoint string is a kind and its parameters, separated by colons: `tcp:8000:interface=\:\:1`.
-Parameters are given by position or as `name=value`; a backslash takes the next character as it is,
-so that a value may hold a colon. The names, their order and their defaults are those of
-`twisted.internet.endpoints`; only the backlog's default is ours.
+Parameters are given by position or as `name=value`. The names, their order and their defaults are
+those of `twisted.internet.endpoints`; only the backlog's default is ours. `haproxy:` before another
+endpoint string asks for a PROXY header on each connection. What is not `native` here, a plug-in of
+Twisted's knows: see `plugin_endpoints`.
 
 The options --bind, --port, --unix-socket and --fd are spelled as endpoint strings too, as Daphne
 does it, so that one notation is logged, sorted and parsed. When nothing is asked for, it is the
@@ -13,18 +14,18 @@ and opens nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from daphne_supervisor import values
+from daphne_supervisor import notation, values
 from daphne_supervisor.errors import BootError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from daphne_supervisor.config import Bind
 
-__all__ = ["Endpoint", "TlsFiles", "assemble", "parse"]
+__all__ = ["NATIVE", "Endpoint", "TlsFiles", "assemble", "native", "parse", "unwrapped"]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -33,8 +34,9 @@ FIRST_INHERITED = 3
 INHERITED = "LISTEN_FDS"
 """What stands in place of the option for a descriptor that is listened on without being asked."""
 
-Kind = Literal["tcp", "ssl", "unix", "fd"]
+Kind = Literal["tcp", "ssl", "tls", "unix", "fd"]
 _Parameters = dict[str, str]
+_PROXIED = "haproxy"
 
 _SIGNATURES = {
     "tcp": ("port", "interface", "backlog"),
@@ -49,11 +51,21 @@ _SIGNATURES = {
         "extraCertChain",
         "dhParameters",
     ),
+    "tls": ("path", "port", "backlog", "interface"),
     "unix": ("address", "mode", "backlog", "lockfile"),
     "fd": ("fileno", "domain"),
     "systemd": ("domain", "index", "name"),
 }
-_REQUIRED = {"tcp": "port", "tcp6": "port", "ssl": "port", "unix": "address", "fd": "fileno"}
+NATIVE = (*_SIGNATURES, _PROXIED)
+"""The kinds of endpoints that need no plug-in."""
+_REQUIRED = {
+    "tcp": "port",
+    "tcp6": "port",
+    "ssl": "port",
+    "tls": "path",
+    "unix": "address",
+    "fd": "fileno",
+}
 # The names of OpenSSL's methods that a server can use, as Twisted looks them up in pyOpenSSL.
 _TLS_METHODS = frozenset(
     {
@@ -69,23 +81,31 @@ _TLS_METHODS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The PEM files of an ssl endpoint, and OpenSSL's name of the protocol; "" where not given."""
+    """The PEM files of a listener, and OpenSSL's name of the protocol; "" where not given.
 
-    private_key: str
-    certificate: str
+    A tls endpoint has a `directory` of them, and nothing else.
+    """
+
+    private_key: str = ""
+    certificate: str = ""
     chain: str = ""
     dh_parameters: str = ""
     method: str = ""
+    directory: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One place to listen on.
 
-    `text` is the endpoint string, `origin` the option that asked for it. `host`, `port` and `tls`
-    belong to tcp and ssl, `path` and `mode` to unix, `fileno` to fd, with the `name` that systemd
-    gave it. A `backlog` or `mode` of None is left to the configuration; a `host` of "" means every
-    IPv4 interface.
+    `text` is the endpoint string, `origin` the option that asked for it. `host` and `port` belong
+    to tcp, ssl and tls, `tls` to the last two, `path` and `mode` to unix, `fileno` to fd, with the
+    `name` that systemd gave it. A `backlog` or `mode` of None is left to the configuration; a
+    `host` of "" means every IPv4 interface.
+
+    `proxied` says that each connection begins with a PROXY header. With a `plugin`, which is an
+    endpoint string too, workers ask Twisted what it puts around connections; `place` counts, from
+    0, the listeners that belong to one such endpoint.
     """
 
     kind: Kind
@@ -99,6 +119,9 @@ class Endpoint:
     name: str = ""
     backlog: int | None = None
     tls: TlsFiles | None = None
+    proxied: bool = False
+    plugin: str = ""
+    place: int = 0
 
     @property
     def label(self) -> str:
@@ -121,12 +144,6 @@ def _shown(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _escape(text: str) -> str:
-    for special in "\\:=":
-        text = text.replace(special, "\\" + special)
-    return text
-
-
 def assemble(bind: Bind, inherited: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     """Return the endpoint strings asked for, each with the option that it came from, sorted.
 
@@ -142,14 +159,14 @@ def assemble(bind: Bind, inherited: tuple[str, ...] = ()) -> list[tuple[str, str
     if host is not None or port is not None or nothing:
         asked.append((_tcp_text(host or DEFAULT_HOST, port), "--port"))
     if bind.unix_socket is not None:
-        asked.append((f"unix:{_escape(bind.unix_socket)}", "--unix-socket"))
+        asked.append((f"unix:{notation.escape(bind.unix_socket)}", "--unix-socket"))
     if bind.fd is not None:
         asked.append((f"fd:fileno={bind.fd}", "--fd"))
     return sorted(asked)
 
 
 def _tcp_text(host: str, port: int | None) -> str:
-    interface = _escape(host.strip("[]"))
+    interface = notation.escape(host.strip("[]"))
     return f"tcp:port={DEFAULT_PORT if port is None else port}:interface={interface}"
 
 
@@ -160,44 +177,40 @@ def parse(text: str, origin: str, inherited: tuple[str, ...] = ()) -> Endpoint:
     text that makes no sense, `BootError` for a systemd descriptor that is not there.
     """
     try:
-        kind, parameters = _read(text)
-        return _MAKERS[kind](text, origin, parameters, inherited)
+        inner, proxied = unwrapped(text)
+        kind, parameters = _read(inner)
+        return replace(_MAKERS[kind](text, origin, parameters, inherited), proxied=proxied)
     except ValueError as error:
         message = f"{origin} {_shown(text)}: {error}"
         raise UsageError(message) from None
 
 
+def native(text: str) -> bool:
+    """Say whether `text` is ours to parse, be it only to say what is wrong with it."""
+    try:
+        kind = notation.kind(unwrapped(text)[0])
+    except ValueError:
+        return True
+    return kind in NATIVE or not kind.replace("-", "_").isidentifier()
+
+
+def unwrapped(text: str) -> tuple[str, bool]:
+    """Return `text` without a `haproxy:` before it, and whether there was one."""
+    kind, colon, rest = text.partition(":")
+    proxied = kind == _PROXIED and bool(colon)
+    return (rest, True) if proxied else (text, False)
+
+
 def _read(text: str) -> tuple[str, _Parameters]:
-    (kind, *rest), *parts = _split(text)
+    (kind, *rest), *parts = notation.parameters(text)
+    if kind == _PROXIED:
+        message = "haproxy: stands once, before another endpoint string, as in haproxy:tcp:8000"
+        raise ValueError(message)
     if rest or kind not in _SIGNATURES:
-        message = "the kinds served are tcp:, ssl:, unix: and fd: (also tcp6: and systemd:)"
+        known = ", ".join(f"{each}:" for each in NATIVE)
+        message = f"is of no kind that is known: {known} or that of an installed plug-in of Twisted"
         raise ValueError(message)
     return kind, _assign(kind, parts)
-
-
-def _split(text: str) -> Iterator[list[str]]:
-    """Yield each parameter as [value] or [name, value]."""
-    part = [""]
-    characters = iter(text)
-    for character in characters:
-        if character == ":":
-            yield part
-            part = [""]
-        elif character == "=" and len(part) == 1:
-            part.append("")
-        elif character == "\\":
-            part[-1] += _escaped(characters)
-        else:
-            part[-1] += character
-    yield part
-
-
-def _escaped(characters: Iterator[str]) -> str:
-    following = next(characters, "")
-    if not following:
-        message = "a backslash at the end escapes nothing"
-        raise ValueError(message)
-    return following
 
 
 def _assign(kind: str, parts: list[list[str]]) -> _Parameters:
@@ -266,6 +279,18 @@ def _ssl(text: str, origin: str, given: _Parameters, _: tuple[str, ...]) -> Endp
     )
 
 
+def _tls(text: str, origin: str, given: _Parameters, _: tuple[str, ...]) -> Endpoint:
+    return Endpoint(
+        kind="tls",
+        text=text,
+        origin=origin,
+        host=given.get("interface", "::"),
+        port=values.port(given.get("port", "443")),
+        backlog=_backlog(given),
+        tls=TlsFiles(directory=values.path(given["path"])),
+    )
+
+
 def _unix(text: str, origin: str, given: _Parameters, _: tuple[str, ...]) -> Endpoint:
     # There always is a lock file. The parameter is read so that endpoint strings in use go on
     # working.
@@ -320,6 +345,7 @@ _MAKERS: dict[str, Callable[[str, str, _Parameters, tuple[str, ...]], Endpoint]]
     "tcp": _tcp,
     "tcp6": _tcp6,
     "ssl": _ssl,
+    "tls": _tls,
     "unix": _unix,
     "fd": _fd,
     "systemd": _systemd,

@@ -178,6 +178,11 @@ def _check_files(endpoint: Endpoint, tls: TlsFiles) -> None:
         "extraCertChain": tls.chain,
         "dhParameters": tls.dh_parameters,
     }
+    try:
+        if tls.directory:
+            os.listdir(tls.directory)
+    except (OSError, ValueError) as error:
+        endpoint.refuse(f"directory {tls.directory!r} cannot be read: {_cause(error)}")
     for name, path in files.items():
         try:
             if path:

@@ -90,8 +90,9 @@ class Heartbeat:
     """Proof of life, written by the reactor itself, with the figures of the moment.
 
     `requests` (requests and WebSockets) and `messages` (of WebSockets, both ways) are counted since
-    the worker's start; `connections`, `websockets`, `in_flight` and `busy_threads` are of now;
-    `loop_lag` is in seconds, `rss` in bytes.
+    the worker's start; `connections`, `websockets`, `in_flight`, `busy_threads` and
+    `queued_calls`, which wait for a thread, are of now; `oldest_wait`, the longest that one of them
+    has waited, and `loop_lag` are in seconds, `rss` in bytes.
     """
 
     requests: int = 0
@@ -100,6 +101,8 @@ class Heartbeat:
     websockets: int = 0
     in_flight: int = 0
     busy_threads: int = 0
+    queued_calls: int = 0
+    oldest_wait: float = 0.0
     loop_lag: float = 0.0
     rss: int = 0
 

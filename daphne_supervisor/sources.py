@@ -20,7 +20,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from daphne_supervisor import config_file, env_file, values
-from daphne_supervisor.config import SECTIONS, Bind, Config
+from daphne_supervisor.config import SECTIONS, Bind, Channels, Config
 from daphne_supervisor.env_file import Variable
 from daphne_supervisor.errors import UsageError
 from daphne_supervisor.options import ENVIRONMENT_PREFIX, Option, options_of
@@ -28,16 +28,18 @@ from daphne_supervisor.options import ENVIRONMENT_PREFIX, Option, options_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from daphne_supervisor.config import Process, Proxy
+    from daphne_supervisor.config import Process
 
 __all__ = ["Recipe", "doubts", "every_option", "keep", "unchangeable", "unknown_variables"]
 
 _UNCHANGEABLE = {
     "app": {"hooks"},
     "bind": {name for name, _, _ in options_of(Bind)},
+    "channels": {name for name, _, _ in options_of(Channels)},
     "process": {"group", "pid_file", "status_file", "user"},
 }
-"""The fields, by section, that the master has acted upon when it started."""
+"""The fields, by section, that the master has acted upon when it started, or its broker, which
+outlives reloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,10 @@ class Recipe:
             )
             raise UsageError(message)
         sections = {name: section(**_parsed(section, choices)) for name, _, section in SECTIONS}
-        _check_proxy(sections["proxy"], choices)
+        _check_company(sections, choices)
         sections["process"] = _counted(sections["process"], self.count_processors)
+        if not sections["http2"].enabled:
+            sections["tls"] = replace(sections["tls"], alpn=("http/1.1",))
         return self._placed(Config(**_parsed(Config, choices), **sections), variables)
 
     def _gather(self) -> tuple[_Choices, _Variables]:
@@ -214,18 +218,37 @@ def _value(option: Option, given: _Given) -> Any:
     return tuple(chain.from_iterable(parsed)) if option.repeated else parsed[-1]
 
 
-def _check_proxy(proxy: Proxy, choices: _Choices) -> None:
-    for key in ("proxy-headers-host", "proxy-headers-port"):
-        if key in choices and not proxy.proxy_headers:
-            message = f"{choices[key].origin}: needs --proxy-headers as well"
+def _check_company(sections: Mapping[str, Any], choices: _Choices) -> None:
+    """Refuse an option that does nothing without another one."""
+    proxy, tls, http2 = sections["proxy"], sections["tls"], sections["http2"]
+    asks = tls.client_certs != "none"
+    asgi = sections["app"].interface != "wsgi"
+    needs = {
+        "daphne-compat": (asgi, "--interface auto, asgi3 or asgi2"),
+        "proxy-headers-host": (proxy.proxy_headers, "--proxy-headers"),
+        "proxy-headers-port": (proxy.proxy_headers, "--proxy-headers"),
+        "alpn": (http2.enabled or "http/1.1" in tls.alpn, "http/1.1, or --http2"),
+        "keyfile": (tls.certfile is not None, "--certfile"),
+        "ca-certs": (asks, "--client-certs optional or required"),
+        "client-certs": (tls.ca_certs is not None or not asks, "--ca-certs"),
+    }
+    for key, (present, company) in needs.items():
+        if key in choices and not present:
+            message = f"{choices[key].origin}: needs {company} as well"
             raise UsageError(message)
 
 
 def _counted(process: Process, count_processors: Callable[[], tuple[int, str]]) -> Process:
-    if process.workers != values.AUTO:
+    """Return `process` with the figures that depend on the number of processors."""
+    if process.threads is not None and process.workers != values.AUTO:
         return process
-    workers, reason = count_processors()
-    return replace(process, workers=workers, workers_reason=reason)
+    processors, reason = count_processors()
+    if process.threads is None:
+        # What the standard library chooses (concurrent.futures.ThreadPoolExecutor).
+        process = replace(process, threads=min(32, processors + 4))
+    if process.workers == values.AUTO:
+        process = replace(process, workers=processors, workers_reason=reason)
+    return process
 
 
 def _command_line(flags: Mapping[str, tuple[str, ...]]) -> _Choices:

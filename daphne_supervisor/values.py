@@ -20,9 +20,11 @@ __all__ = [
     "allowed_peers",
     "application",
     "backlog",
+    "client_certs",
     "count",
     "descriptor",
     "endpoint",
+    "h2c",
     "header_name",
     "header_value",
     "limit",
@@ -36,10 +38,16 @@ __all__ = [
     "percentage",
     "port",
     "positive_seconds",
+    "protocols",
+    "proxy_protocol",
     "seconds",
     "seconds_or_negative",
     "seconds_or_none",
+    "secret",
+    "stream_window",
     "text",
+    "threads",
+    "tls_version",
     "verbosity",
     "websocket_drain",
     "window_bits",
@@ -89,8 +97,11 @@ backlog = _ranged("a number of waiting connections (1 to 65535)", 1, _HIGHEST_BA
 verbosity = _ranged("a verbosity (0 to 3)", 0, _HIGHEST_VERBOSITY)
 count = _ranged("a whole number above 0", 1)
 limit = _ranged("a whole number (0 for no limit)", 0)
+threads = _ranged("a number of threads (0 or more)", 0)
 # What zlib's deflateInit2 takes for raw streams: RFC 7692 allows 8 bits too, zlib does not.
 window_bits = _ranged("a window size in bits (9 to 15)", 9, 15)
+# RFC 9113 section 6.9.2: clients begin with 65535 before they know better, and no more is a window.
+stream_window = _ranged("a window (65535 to 2147483647)", 65535, 2**31 - 1)
 memory_level = _ranged("a memory level of zlib (1 to 9)", 1, 9)
 
 
@@ -193,6 +204,60 @@ def websocket_drain(given: str) -> str:
     """Return `close` or `wait`."""
     if given not in {"close", "wait"}:
         raise _refuse(given, "close or wait")
+    return given
+
+
+def h2c(given: str) -> str:
+    """Return `off`, `trusted` or `any`."""
+    if given not in {"off", "trusted", "any"}:
+        raise _refuse(given, "off, trusted or any")
+    return given
+
+
+def client_certs(given: str) -> str:
+    """Return `none`, `optional` or `required`."""
+    if given not in {"none", "optional", "required"}:
+        raise _refuse(given, "none, optional or required")
+    return given
+
+
+def tls_version(given: str) -> str:
+    """Return `1.2` or `1.3`."""
+    if given not in {"1.2", "1.3"}:
+        raise _refuse(given, "1.2 or 1.3")
+    return given
+
+
+def protocols(given: str) -> tuple[str, ...]:
+    """Return the protocols of a list with commas or blanks between them, by their ALPN names."""
+    names = tuple(given.replace(",", " ").split())
+    if not names or not {"h2", "http/1.1"}.issuperset(names):
+        raise _refuse(given, "a list of h2 and http/1.1")
+    return names
+
+
+def secret(given: str) -> str:
+    """Return where a secret stands, a path or `env:NAME`. What is wrong is not repeated.
+
+    Somebody may have given the secret itself; then it must not be in the log as well.
+    """
+    if not given or "\0" in given or given == "env:":
+        message = "what is given is not the path of a file, nor env: and the name of a variable"
+        raise ValueError(message)
+    return given
+
+
+def proxy_protocol(given: str) -> str:
+    """Return `off`, `optional` or `required`."""
+    if given not in {"off", "optional", "required"}:
+        raise _refuse(given, "off, optional or required")
+    return given
+
+
+def interface(given: str) -> str:
+    """Return `auto`, `asgi3`, `asgi2` or `wsgi`."""
+    if given not in {"auto", "asgi3", "asgi2", "wsgi"}:
+        raise _refuse(given, "auto, asgi3, asgi2 or wsgi")
     return given
 
 

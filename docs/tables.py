@@ -1,28 +1,38 @@
-"""Writes the generated tables of the README: `python docs/tables.py`, also `make docs`."""
+"""Writes the generated tables of the README and of frameworks.md: `make docs`."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from daphne_supervisor.master.signals import markdown_table
 from daphne_supervisor.reference import option_table
+from tests.frameworks.table import markdown as frameworks
 
-README = Path(__file__).parents[1] / "README.md"
-TABLES = {"signals": markdown_table, "options": option_table}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[1]
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"signals": markdown_table, "options": option_table},
+    "docs/frameworks.md": {"frameworks": frameworks},
+}
 
 
-def filled(text: str) -> str:
-    """Return `text` with each table between its two marks made anew."""
-    for name, table in TABLES.items():
+def filled(page: str) -> str:
+    """Return the text of `page` with each table between its two marks made anew."""
+    text = (ROOT / page).read_text()
+    for name, table in PAGES[page].items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         content = table().strip()
         text, count = pattern.subn(lambda mark: f"{mark[1]}\n{content}\n\n{mark[2]}", text)  # noqa: B023
         if count != 1:
-            message = f"README.md has {count} places for the table {name!r}, not one"
+            message = f"{page} has {count} places for the table {name!r}, not one"
             raise ValueError(message)
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    for page in PAGES:
+        (ROOT / page).write_text(filled(page))

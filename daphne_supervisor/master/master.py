@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from daphne_supervisor.errors import SupervisorError
 from daphne_supervisor.master.announce import Notifier, watchdog_interval
+from daphne_supervisor.master.broker import BrokerHandle, live
 from daphne_supervisor.master.model import (
     Abort,
     Announce,
@@ -136,6 +137,7 @@ class Master:
         start = Start(own_command(), directory, environ)
         self._upgrade = Upgrade(inheritance, self._office, heritage.listeners, start)
         self._hands = hands or Processes(heritage, self._selector, self._leave_alone)
+        self._broker = BrokerHandle(heritage.broker, self._start_broker, self._hands.end, clock)
         self._supervisor = Supervisor(
             _settings(config), watchdog=watchdog_interval(environ, os.getpid())
         )
@@ -163,12 +165,14 @@ class Master:
         """
         try:
             self._upgrade.begin(self._selector)
+            self._broker.begin(self._selector)
             with self._mailbox:
                 code = self._loop()
             self._heritage.hooks.on_exit(code=code)
             return code
         finally:
             self._hands.close()
+            self._broker.close()
             self._mailbox.close()
             self._selector.close()
             self._office.leave()
@@ -184,8 +188,7 @@ class Master:
 
     def _turn(self) -> None:
         """Gather all that waits, take one step, and do what it says."""
-        events = self._gather()
-        now = self._clock()
+        events, now = self._gather()
         actions = self._supervisor.step(events, now)
         for action in actions:
             self._perform(action)
@@ -196,24 +199,31 @@ class Master:
 
     # --- waiting ----------------------------------------------------------------------------
 
-    def _gather(self) -> list[Event]:
+    def _gather(self) -> tuple[list[Event], float]:
+        """Wait for something to happen; return all that has, and until when."""
         events, self._news = self._news, []
+        self._broker.wake()
         events += self._births_and_deaths()
-        # A wait that was interrupted (a stopped process goes on) and whose time is over returns
-        # nothing although reports wait; judged without them, every worker would seem silent.
-        ready = self._selector.select(0 if events else self._timeout()) or self._selector.select(0)
+        self._selector.select(0 if events else self._timeout())
+        # The clock first, then the look: a process may be stopped anywhere, and go on much later.
+        # By the new time, but without what was reported meanwhile, every worker would seem silent.
+        now = self._clock()
+        ready = self._selector.select(0)
         events += self._known(self._hands.news())  # who speaks is known to have been born
         for key, _ in ready:
             events += self._known(key.data())
-        return events + self._births_and_deaths()
+        return events + self._births_and_deaths(), now
 
     def _timeout(self) -> float | None:
-        deadline = self._supervisor.deadline()
+        deadlines = (self._supervisor.deadline(), self._broker.deadline())
+        deadline = min((one for one in deadlines if one is not None), default=None)
         return None if deadline is None else max(0.0, deadline - self._clock())
 
     def _births_and_deaths(self) -> list[Event]:
         events = self._known(self._hands.news())
-        return events + self._upgrade.recognise(self._hands.strangers())
+        strangers = self._hands.strangers()
+        self._broker.recognise(strangers)
+        return events + self._upgrade.recognise(strangers)
 
     def _known(self, found: list[Event]) -> list[Event]:
         """Note what concerns the lines; a worker's last words come before its end."""
@@ -353,8 +363,12 @@ class Master:
             text = f"{text}\n{action.detail.rstrip()}"
         _log.log(_LEVELS[action.severity.value], "%s", text)
 
+    def _start_broker(self, lifeline: socket.socket) -> int:
+        return self._hands.start(functools.partial(live, self._heritage, lifeline))
+
     def _leave_alone(self) -> None:
         """Close, in a forked child, what is the master's alone."""
+        self._broker.leave_alone()
         self._mailbox.close()
         self._selector.close()
         self._office.abandon()

@@ -52,6 +52,14 @@ class Hands(Protocol):
         """Have a worker born; return our end of its channel. Raises `OSError`."""
         ...
 
+    def start(self, child: Callable[[], int]) -> int:
+        """Run `child` in a process of its own; return its pid. Raises `OSError`."""
+        ...
+
+    def end(self, pid: int) -> None:
+        """Kill and reap a process that was started."""
+        ...
+
     def signal(self, slot: int, number: signal.Signals) -> None:
         """Send a signal to a worker that was not reaped yet."""
         ...
@@ -139,6 +147,15 @@ class Processes:
             far.close()
             raise
         return near
+
+    def start(self, child: Callable[[], int]) -> int:
+        """Run `child` in a process of its own, a stranger; return its pid. Raises `OSError`."""
+        return fork(child, abandon=self._leave_to_the_master)
+
+    def end(self, pid: int) -> None:
+        """Kill and reap a process that was started, and that is not known to be dead."""
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
     def signal(self, slot: int, number: signal.Signals) -> None:
         """Send a signal to a worker, which may be dead but is not reaped, so its pid is its own."""

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from daphne_supervisor import here, privileges
+from daphne_supervisor.broker import address
 from daphne_supervisor.errors import BootError, ExitCode
 from daphne_supervisor.master.announce import set_title
 from daphne_supervisor.master.birth import fork
@@ -88,7 +89,8 @@ class Seed(Protocol):
 class Heritage:
     """What all workers of a generation are born with.
 
-    `grow` imports the worker's half and makes the TLS contexts; it raises `BootError`.
+    `grow` imports the worker's half and makes the TLS contexts; it raises `BootError`. `broker` is
+    where channel layers meet.
     """
 
     config: Config
@@ -98,6 +100,7 @@ class Heritage:
     privileges: Privileges
     hooks: Hooks
     grow: Callable[[Config, tuple[Listener, ...]], Seed]
+    broker: socket.socket | None = None
 
 
 def request(slot: int) -> bytes:
@@ -142,6 +145,10 @@ class Zygote:
         for name in _FOR_THE_MASTER:
             os.environ.pop(name, None)
         os.environ.update(heritage.config.app.environment)
+        os.environ.pop(address.VARIABLE, None)  # that of a master that has started ours
+        if heritage.broker is not None:
+            os.environ[address.VARIABLE] = address.text_of(heritage.broker)
+            heritage.broker.close()
         heritage.hooks.forget()
         gc.disable()  # what is imported stays; looking for garbage would only touch pages
         self._seed = heritage.grow(heritage.config, heritage.listeners)

@@ -9,17 +9,27 @@ who has no siblings takes several at once.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from daphne_supervisor.worker.connection import Connection
+from daphne_supervisor.worker.connection import Connection, host_and_port
 from daphne_supervisor.worker.fairness import Turns
+from daphne_supervisor.worker.preamble import Preamble
+from daphne_supervisor.worker.proxy_protocol import Header
+from daphne_supervisor.worker.scope import address_text
+from daphne_supervisor.worker.tls_alert import descriptor
+from daphne_supervisor.worker.tls_handshake import failure
 
 if TYPE_CHECKING:
+    import socket
     import ssl
+    from collections.abc import Callable
 
     from daphne_supervisor.listeners import Listener
-    from daphne_supervisor.worker.reactor import LoopReactor
+    from daphne_supervisor.worker.entrance import Entrance
+    from daphne_supervisor.worker.reactor import Accepted, LoopReactor
     from daphne_supervisor.worker.service import Service
+    from daphne_supervisor.worker.tls_credentials import Credentials
 
 __all__ = ["Acceptor"]
 
@@ -31,6 +41,27 @@ PAUSE = 1.0
 #: Connections that a worker without siblings takes at a wake-up: so many that the wake-up costs
 #: next to nothing, and so few that those who are connected need not wait for it.
 BURST = 16
+_NONE = Header(0, local=True)
+"""The header of a connection that has none: it is its client's own."""
+
+
+def _shared_name(listener: socket.socket) -> Any:
+    """Return what every connection accepted at `listener` calls its own end, `None` if they differ.
+
+    They do where it listens on every interface. A unix socket's own end is nobody's concern.
+    """
+    name = listener.getsockname()
+    specific = isinstance(name, tuple) and name[0] not in {"0.0.0.0", "::"}  # noqa: S104
+    return name if specific else None
+
+
+def _requires(listener: Listener, service: Service) -> str | None:
+    """Return the option that requires PROXY headers, "" if they are optional, `None` if unread."""
+    if listener.endpoint.proxied:
+        return f"{listener.endpoint.label} requires one"
+    wanted = service.config.proxy.proxy_protocol
+    required = {"off": None, "optional": "", "required": "--proxy-protocol required"}
+    return required[wanted]
 
 
 class Acceptor:
@@ -39,20 +70,29 @@ class Acceptor:
     def __init__(
         self,
         listener: Listener,
-        context: ssl.SSLContext | None,
+        credentials: Credentials | None,
         service: Service,
         reactor: LoopReactor,
+        entrance: Entrance | None = None,
     ) -> None:
-        """Accept on `listener`, with TLS if there is a `context`."""
+        """Accept on `listener`, with TLS if there are `credentials`, through the `entrance`."""
         self._socket = listener.socket
         self._family = int(listener.socket.family)  # a socket looks it up each time
+        self._name = _shared_name(listener.socket)
         self._description = listener.description
-        self._context = context
+        self._credentials = credentials
+        self._scheme = "http" if credentials is None else "https"
         self._service = service
         self._reactor = reactor
         self._share = service.share
         self._turns = Turns(service.share)
-        self._handshake_timeout = service.config.http.head_timeout
+        self._handshake_timeout = service.config.tls.handshake_timeout
+        self._entrance = entrance
+        self._begin: Callable[[Accepted], None] = self._serve
+        required = _requires(listener, service)
+        if required is not None:
+            preamble = Preamble(service, self._serve, self._opened, required=required)
+            self._begin = preamble.read
         self._open = False
         self.opening = 0
         """Connections that are accepted but not open: mostly TLS handshakes."""
@@ -60,6 +100,8 @@ class Acceptor:
     def open(self) -> None:
         """Begin to accept."""
         self._open = True
+        if self._entrance is not None:
+            self._entrance.open()
         self._share.join()
         self._watch()
 
@@ -100,7 +142,7 @@ class Acceptor:
     def accept(self) -> bool:
         """Accept one connection; return whether there was one."""
         try:
-            accepted = self._reactor.accept(self._socket, self._family)
+            accepted = self._reactor.accept(self._socket, self._family, self._name)
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
@@ -108,13 +150,57 @@ class Acceptor:
             return False
         self._share.enter()
         self.opening += 1
-        self._reactor.serve(
-            accepted, self._build, self._context, self._handshake_timeout, self._opened
-        )
+        self._begin(accepted)
         return True
 
+    def _serve(self, accepted: Accepted, header: Header | None = None) -> None:
+        """Serve a connection, before which there may have been the `header` of a proxy."""
+        build: Callable[[], Any] = self._build
+        if header is not None or self._entrance is not None:
+            build = partial(self._build_otherwise, accepted, header or _NONE)
+            if header is not None and header.client is not None:
+                accepted.peer, accepted.name = header.client, header.server
+        if self._credentials is None:
+            self._reactor.serve(accepted, build, None, 0.0, self._opened)
+        else:
+            self._serve_securely(accepted, build, self._credentials.context)
+
+    def _serve_securely(
+        self, accepted: Accepted, build: Callable[[], Any], context: ssl.SSLContext
+    ) -> None:
+        """Let a TLS handshake come first. If it fails its client is told why, and so is the log."""
+        token = descriptor.set(accepted.fileno())
+        opened = partial(self._shaken, accepted.peer)
+        self._reactor.serve(accepted, build, context, self._handshake_timeout, opened)
+        descriptor.reset(token)
+
     def _build(self) -> Connection:
-        return Connection(self._service, secure=self._context is not None)
+        return Connection(self._service, self._scheme)
+
+    def _shaken(self, peer: Any, error: Exception | None) -> None:
+        """Say why a TLS handshake has failed; most are those of strangers."""
+        reason = None if error is None else failure(error)
+        if reason is None:
+            self._opened(error)
+            return
+        client = address_text(host_and_port(peer))
+        logger.info("%s: TLS handshake with %s failed: %s", self._description, client, reason)
+        self.opening -= 1
+        self._share.exit()
+
+    def _build_otherwise(self, accepted: Accepted, header: Header) -> Any:
+        """Return what speaks on a connection that is a plug-in's, or passed on by a proxy."""
+        secure = header.secure or self._credentials is not None
+        if self._entrance is not None:
+            return self._entrance.build(
+                accepted.peer, self._count_opening, forwards=header.known, secure=secure
+            )
+        connection = Connection(self._service, "https" if secure else "http")
+        connection.forwards = header.known
+        return connection
+
+    def _count_opening(self, change: int) -> None:
+        self.opening += change
 
     def _opened(self, error: Exception | None) -> None:
         """Count a connection that is open, or has not come about."""
@@ -150,4 +236,6 @@ class Acceptor:
             self._reactor.loop.remove_reader(self._socket)
             while last_call and self.accept():
                 pass
+        if self._entrance is not None:
+            self._entrance.close()
         self._socket.close()

@@ -7,9 +7,10 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from asgiref.compatibility import guarantee_single_callable
-
+from daphne_supervisor.config import App
 from daphne_supervisor.errors import BootError
+from daphne_supervisor.worker import interface
+from daphne_supervisor.worker.daphne_compat import DaphneScopes
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -28,22 +29,35 @@ class ApplicationError(BootError):
         )
 
 
+_OURS = {__file__, importlib.__file__, interface.__file__}
+
+
 def _own_frames(frames: TracebackType | None) -> TracebackType | None:
     """Return the frames from the first that is neither ours nor the import system's."""
     while frames is not None and (
         frames.tb_frame.f_code.co_filename.startswith("<frozen importlib")
-        or frames.tb_frame.f_code.co_filename in {__file__, importlib.__file__}
+        or frames.tb_frame.f_code.co_filename in _OURS
     ):
         frames = frames.tb_next
     return frames
 
 
-def load(path: str) -> Any:
-    """Return the application that `path`, `module:attribute.path`, names.
+def load(path: str, app: App | None = None) -> Any:
+    """Return the application that `path`, `module:attribute.path`, names, as one of ASGI 3.
 
-    Double-callable (ASGI 2) applications are wrapped. Raises `BootError` when there is no such
-    module, attribute or callable, `ApplicationError` when the module fails in its own code.
+    `app` says what it is: which interface it has, whether a factory makes it, whether its scopes
+    are to be Daphne's. Raises `BootError` when there is no such module, attribute or callable, or
+    when it is something else, `ApplicationError` when its own code fails.
     """
+    app = App() if app is None else app
+    target = _find(path)
+    if app.factory:
+        target = _made(path, target)
+    application = interface.adapt(path, target, app.interface)
+    return DaphneScopes(application) if app.daphne_compat else application
+
+
+def _find(path: str) -> Any:
     module_name, _, attributes = path.partition(":")
     target = _import(path, module_name)
     for attribute in attributes.split("."):
@@ -57,7 +71,17 @@ def load(path: str) -> Any:
             f"application {path!r}: {attributes!r} is not callable, but {type(target).__name__}"
         )
         raise BootError(message)
-    return guarantee_single_callable(target)
+    return target
+
+
+def _made(path: str, factory: Any) -> Any:
+    try:
+        return interface.make(path, factory)
+    except BootError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as for a module: what leaves has failed
+        failure = f"--factory: {path!r} has failed"
+        raise _blamed(failure, error) from None
 
 
 def _import(path: str, name: str) -> Any:
@@ -68,15 +92,19 @@ def _import(path: str, name: str) -> Any:
         if name == missing or name.startswith(missing + "."):
             message = f"application {path!r}: no module named {missing!r} (--app-dir, --chdir)"
             raise BootError(message) from None
-        raise _blamed(path, error) from None
+        raise _blamed(_unimportable(path), error) from None
     # SystemExit among them: a module that leaves is a module that fails.
     except BaseException as error:  # noqa: BLE001
-        raise _blamed(path, error) from None
+        raise _blamed(_unimportable(path), error) from None
 
 
-def _blamed(path: str, error: BaseException) -> ApplicationError:
+def _unimportable(path: str) -> str:
+    return f"application {path!r} cannot be imported"
+
+
+def _blamed(failure: str, error: BaseException) -> ApplicationError:
     what = traceback.format_exception_only(type(error), error)[-1].strip()
-    return ApplicationError(f"application {path!r} cannot be imported: {what}", error)
+    return ApplicationError(f"{failure}: {what}", error)
 
 
 def put_first_on_path(directory: str) -> None:

@@ -1,26 +1,30 @@
 """One client connection: a Twisted protocol that owns the transport and lends it to a codec.
 
-Every connection begins as HTTP/1.1 and may become a WebSocket. Whatever speaks on it writes, pauses
+Most begin as HTTP/1.1 and may become a WebSocket, or HTTP/2, whose streams are clients of their
+own: see `streams`. Whatever speaks on it writes, pauses
 and closes through here, so that back-pressure, time and the end of the connection have one owner.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
 from daphne_supervisor.worker.head import Refused
 from daphne_supervisor.worker.http1 import Http1
+from daphne_supervisor.worker.http2 import Http2
 from daphne_supervisor.worker.http_exchange import HttpExchange
-from daphne_supervisor.worker.response import RETRY_AFTER
+from daphne_supervisor.worker.response import RETRY_AFTER, UPGRADE_H2C
 from daphne_supervisor.worker.scope import Peer, address_text
+from daphne_supervisor.worker.streams import Streams
+from daphne_supervisor.worker.tls_scope import describe
 from daphne_supervisor.worker.websocket import WebSocket
 from daphne_supervisor.worker.websocket_exchange import WebSocketExchange
 
@@ -30,74 +34,103 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from daphne_supervisor.worker.head import Head
+    from daphne_supervisor.worker.http2_tunnel import Tunnel
     from daphne_supervisor.worker.service import Service
     from daphne_supervisor.worker.waist import Codec
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "host_and_port"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
 
 
-def _host_and_port(name: Any) -> tuple[str, int] | None:
+def host_and_port(name: Any) -> tuple[str, int] | None:
     """Return host and port of what a socket says of one end, `None` for a unix socket."""
     return name[:2] if isinstance(name, tuple) else None
 
 
-@implementer(IPushProducer)
-class Connection(Protocol):
+@implementer(IProtocol, IPushProducer)
+class Connection:
     """What a client is connected to.
 
     `congested` says that the client reads slower than we write. `deadline` is the monotonic time in
-    seconds at which `expire` wants to be called.
+    seconds at which `expire` wants to be called. `forwards` is false where the proxy before us does
+    not know whose connection it passes on: then nobody can say whose forwarding headers these are.
+
+    It inherits nothing: an attribute that a class has too, as Twisted's has `transport`, is slow.
     """
 
+    forwards = True
     transport: Any
-    begin: Callable[[Head, int], HttpExchange]
+    dataReceived: Callable[[bytes], None]
     write: Callable[[bytes], None]
     write_all: Callable[[Sequence[bytes]], None]
     peer: Peer
     _codec: Codec
-    _http: Http1
 
-    def __init__(self, service: Service, *, secure: bool) -> None:
-        """Serve `service`, over TLS if `secure`."""
+    def __init__(self, service: Service, scheme: str) -> None:
+        """Serve `service`, over TLS if `scheme` is `https`."""
         self.service = self.worker = service
         self.congested = False
-        self._secure = secure
+        self.now = service.now
+        self._scheme = scheme
+        self._secure = scheme == "https"
         self._drained: asyncio.Event | None = None
         self._stalled_at = math.inf
         self._unsent = 0  # bytes in the write buffer when it was looked at last
         self._written = 0  # bytes that have been added since
+        self._codec = codec = self._http1()
+        self.dataReceived = codec.receive  # the transport calls it without a step between
+
+    def _http1(self) -> Codec:
+        return Http1(self, self, self.service.config.http, self.service.heads)
+
+    def _change(self, codec: Codec) -> None:
+        """Let `codec` read what arrives from now on."""
+        self._codec = codec
+        self.dataReceived = codec.receive
+        self.transport.deliver(codec.receive)
 
     # -- from the transport --
 
-    def connectionMade(self) -> None:
+    def makeConnection(self, transport: Any) -> None:
         """Learn who is there and begin to listen."""
-        client = _host_and_port(self.transport.peername)
-        self.peer = Peer(
-            client,
-            client and _host_and_port(self.transport.sockname),
-            secure=self._secure,
-            trusted=self.service.proxies.trusts(client[0] if client else None),
-        )
-        self.transport.registerProducer(self, True)
-        self.write = self.transport.write
-        self.write_all = self.transport.writeSequence
-        self.is_closing = self.transport.is_closing
-        self.now = self.service.now
-        self.identity = self.service.identity
-        self._http = self._codec = Http1(self, self, self.service.config.http)
-        self.begin = self._begin_warily
-        if self.peer.trusted:
-            self.begin = functools.partial(HttpExchange, self, self._http)
-        self.transport.deliver(self._codec.receive)
-        self.service.connections.add(self)
-        if self.service.draining:
+        self.transport = transport
+        service = self.service
+        client = host_and_port(transport.peername)
+        server = client and host_and_port(transport.sockname)
+        peer = self.peer = Peer(client, server, self._scheme)
+        if self.forwards:
+            peer.trusted = service.proxies.trusts(client[0] if client else None)
+        transport.registerProducer(self, True)
+        self.write = transport.write
+        self.write_all = transport.writeSequence
+        self.is_closing = transport.is_closing
+        if self._secure:
+            self._learn_of_tls()
+        service.connections.add(self)
+        if service.draining:
             self._codec.drain()
 
-    def dataReceived(self, data: bytes) -> None:
-        """Let the codec read. `LoopTransport` does without this step."""
-        self._codec.receive(data)
+    def connectionMade(self) -> None:
+        """Nothing to do: `makeConnection` has done it."""
+
+    def _learn_of_tls(self) -> None:
+        """Learn what was agreed upon, and do not go on with who is not to be believed any more."""
+        spoken = self.transport.get_extra_info("ssl_object")
+        # The client has chosen in the handshake (RFC 7301), whose time is not that of its head.
+        http2 = spoken is not None and spoken.selected_alpn_protocol() == "h2"
+        self._codec.lost()
+        self._change(Streams(self).codec if http2 else self._http1())
+        if spoken is None:  # it was a proxy that spoke TLS
+            return
+        self.peer.tls = tls = describe(spoken, time.time())
+        if tls["client_cert_error"]:
+            logger.info(
+                "%s: the certificate of its resumed session is refused: %s",
+                self.peer.text,
+                tls["client_cert_error"],
+            )
+            self.transport.abortConnection()
 
     def broken(self, error: Exception) -> None:
         """An error of ours costs this connection, not the worker."""
@@ -113,7 +146,6 @@ class Connection(Protocol):
         self._stalled_at = math.inf
         if self._drained is not None:
             self._drained.set()
-        del self.begin  # which holds us, as we hold it: see `Http1.lost`
 
     # -- as the producer of what the transport sends --
 
@@ -142,6 +174,10 @@ class Connection(Protocol):
         """Wait until the client has caught up or left."""
         if self._drained is not None:
             await self._drained.wait()
+
+    def note_progress(self) -> None:
+        """The client has taken some of a file, which waits nowhere: it gets its time anew."""
+        self._watch_unsent()
 
     def _write_more(self, data: bytes) -> None:
         """Send `data` behind what waits already, and do not mistake it for what the client left."""
@@ -183,14 +219,28 @@ class Connection(Protocol):
             self._watch_unsent()
 
     @property
+    def sends_files(self) -> bool:
+        """Say whether the kernel can send files: it is its socket that we write to."""
+        return not self._secure and hasattr(self.transport, "limit_unsent")
+
+    @property
+    def websockets(self) -> list[Connection | Tunnel]:
+        """Return who is to be told when WebSockets are to leave: this, or streams of it."""
+        codec = self._codec
+        if isinstance(codec, Http2):
+            return list(codec.tunnels.values())
+        return [self] if isinstance(codec, WebSocket) else []
+
+    @property
     def is_websocket(self) -> bool:
         """Say whether a WebSocket runs here."""
         return isinstance(self._codec, WebSocket)
 
-    def _begin_warily(self, head: Head, stream: int) -> HttpExchange:
-        """Return the exchange for a request that has arrived from who is not trusted."""
-        self._check_forwarding(head)
-        return HttpExchange(self, self._http, head, stream)
+    def begin(self, head: Head, stream: int) -> HttpExchange:
+        """Return the exchange for a request that has arrived."""
+        if not self.peer.trusted:
+            self.check_forwarding(head)
+        return HttpExchange(self, self._codec, head, stream)  # type: ignore[arg-type]
 
     def overload(self) -> Refused | None:
         """Return the answer to a handshake while too many requests run; it counts as given."""
@@ -202,19 +252,50 @@ class Connection(Protocol):
     def upgrade(self, head: Head, rest: bytes) -> None:
         """Go on as a WebSocket; `rest` was received behind the handshake."""
         if not self.peer.trusted:
-            self._check_forwarding(head)
+            self.check_forwarding(head)
         codec = WebSocket(self, head, rest, self.service.config.websocket)
         exchange = WebSocketExchange(self, codec, head)
         codec.attach(exchange)
-        self._codec = codec
-        self.transport.deliver(codec.receive)
+        self._change(codec)
         exchange.start()
+
+    def _takes_h2c(self) -> bool:
+        """Say whether HTTP/2 without TLS is spoken with this client."""
+        config = self.service.config.http2
+        if self._secure or not config.enabled:
+            return False
+        return config.h2c == "any" or (config.h2c == "trusted" and self.peer.trusted)
+
+    def speak_http2(self, data: bytes) -> bool:
+        """Go on as HTTP/2 with `data`, which begins with its preface; return whether we do."""
+        if not self._takes_h2c():
+            return False
+        self._become_http2().receive(data)
+        return True
+
+    def upgrade_http2(self, head: Head, values: list[tuple[int, int]], rest: bytes) -> bool:
+        """Go on as HTTP/2, with `head` as the first request; return whether we do."""
+        if not self._takes_h2c():
+            return False
+        self.write(UPGRADE_H2C)
+        codec = self._become_http2()
+        codec.answer_upgrade(head, values)
+        if rest:
+            codec.receive(rest)
+        return True
+
+    def _become_http2(self) -> Http2:
+        codec = Streams(self).codec
+        self._change(codec)
+        if self.service.draining:
+            codec.drain()
+        return codec
 
     def refused(self, reason: Refused) -> None:
         """Log that a request was refused."""
         logger.info("%s: refused %d, %s", self.peer.text, reason.status, reason.rule)
 
-    def _check_forwarding(self, head: Head) -> None:
+    def check_forwarding(self, head: Head) -> None:
         """Say once that somebody is not believed: mostly a proxy that was not declared."""
         name = self.service.proxies.ignored(head)
         if name is not None:

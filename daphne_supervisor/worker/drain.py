@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from daphne_supervisor.config import Drain
     from daphne_supervisor.worker.acceptor import Acceptor
     from daphne_supervisor.worker.connection import Connection
+    from daphne_supervisor.worker.http2_tunnel import Tunnel
     from daphne_supervisor.worker.service import Service
 
 __all__ = ["Departure", "spread", "websocket_time"]
@@ -157,8 +158,8 @@ class Departure:
             )
         await self._sleep_until(self._begun + stay)
 
-    def _websockets(self) -> list[Connection]:
-        return [one for one in self._service.connections if one.is_websocket]
+    def _websockets(self) -> list[Connection | Tunnel]:
+        return [each for one in self._service.connections for each in one.websockets]
 
     async def _sleep_until(self, moment: float) -> None:
         await asyncio.sleep(max(0.0, moment - self._service.now()))

@@ -7,23 +7,43 @@ cancelled.
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import logging
 import sys
 import traceback
+from abc import abstractmethod
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from contextvars import Context
+
     from daphne_supervisor.worker.service import Service
+    from daphne_supervisor.worker.thread_pool import Work
 
 __all__ = ["ClientDisconnected", "Exchange", "as_bytes", "unexpected"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
 
-#: Where Python can, a task runs up to its first wait at once: an application that waits for nothing
-#: costs no turn of the loop.
-_EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+if sys.version_info >= (3, 12):
+
+    def _begin_task(
+        call: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+    ) -> asyncio.Task[None]:
+        """Return a task that has run up to its first wait: it may cost no turn of the loop.
+
+        It is made as `create_task` would do it. A name that has to be made for each says no more.
+        """
+        return asyncio.Task(call, loop=loop, name="application", context=context, eager_start=True)
+
+else:
+
+    def _begin_task(
+        call: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+    ) -> asyncio.Task[None]:
+        """Return a task, made as `create_task` would do it, but for the name."""
+        return asyncio.Task(call, loop=loop, name="application", context=context)
 
 
 class ClientDisconnected(OSError):
@@ -43,12 +63,36 @@ def as_bytes(data: Any) -> bytes:
     return data if isinstance(data, bytes) else bytes(memoryview(data))
 
 
-class Exchange(abc.ABC):
-    """One application call. Subclasses say what is received, sent, and made of its end."""
+#: How far back the causes of an exception are looked at: a bound for one that causes itself.
+_CAUSES = 16
 
-    # What most calls never change stands here, once for all of them.
+
+def _tells_of_departure(error: BaseException | None, causes: int = _CAUSES) -> bool:
+    """Say whether `error` is how a framework passes on that the client has left.
+
+    It was raised out of our `ClientDisconnected`, or it is what becomes of `http.disconnect` and
+    `websocket.disconnect`: each framework has an exception of its own for that, which bears the
+    word in its name. A task group's tells of nothing else if each of its members does.
+    """
+    if error is None or not causes:
+        return False
+    if "Disconnect" in type(error).__name__:
+        return True
+    if isinstance(error, BaseExceptionGroup):
+        return all(_tells_of_departure(member, causes - 1) for member in error.exceptions)
+    return _tells_of_departure(error.__cause__ or error.__context__, causes - 1)
+
+
+class Exchange:
+    """One application call. Subclasses say what is received, sent, and made of its end.
+
+    It has no metaclass for that: with one, each call would take longer to be made.
+    """
+
+    # What most calls never change stands here, once for all of them. What they do change does not:
+    # Python is slow with an attribute that its class has too.
     gone = False  # the client has left: nothing can be sent
-    _task: asyncio.Task[None] | None = None
+    _task: asyncio.Task[None] | None
     _timer: asyncio.TimerHandle | None = None
     _waiters: tuple[asyncio.Future[None], ...] = ()  # in the order of coming
     begun: float
@@ -56,6 +100,7 @@ class Exchange(abc.ABC):
     def __init__(self, service: Service) -> None:
         """Be ready to call the application of `service`."""
         self._service = service
+        self._task = None
 
     def start(self) -> None:
         """Call the application, unless too many of its calls run already."""
@@ -66,14 +111,11 @@ class Exchange(abc.ABC):
         loop = service.loop
         service.requests += 1
         service.in_flight += 1
-        self.begun = loop.time()
+        self.begun = monotonic()
         self._call = call = service.threads.begin()
         service.exchanges.add(self)
         if loop.get_task_factory() is None:
-            # As `create_task` would do. A name that has to be made for each says no more.
-            self._task = asyncio.Task(
-                self._run(), loop=loop, name="application", context=call.context.copy(), **_EAGERLY
-            )
+            self._task = _begin_task(self._run(), loop, call.context.copy())
         else:
             self._task = loop.create_task(self._run(), context=call.context.copy())
         if self.gone:  # it has left while the task ran its first steps
@@ -97,8 +139,12 @@ class Exchange(abc.ABC):
             raise
         # SystemExit and its like must not end the worker: they are the application's failure.
         except BaseException as error:
-            logger.exception("Exception inside application: %s", self.describe())
-            self.failed(error)
+            if self.gone and _tells_of_departure(error):
+                self._passed_on(error)
+                self.returned()
+            else:
+                logger.exception("Exception inside application: %s", self.describe())
+                self.failed(error)
         else:
             self.returned()
         finally:
@@ -107,31 +153,49 @@ class Exchange(abc.ABC):
             if self._timer is not None:
                 self._timer.cancel()
 
-    @abc.abstractmethod
+    def _passed_on(self, error: BaseException) -> None:
+        """Say in a line that the application ended with `error` since its client has left.
+
+        Any client can make it happen, so there is no traceback; but a mistake in what catches a
+        disconnect looks the same, so it is said.
+        """
+        logger.info("%s: the client has left, the application ended: %r", self.describe(), error)
+        traceback.clear_frames(error.__traceback__)  # as for our own
+
+    @property
+    def running(self) -> bool:
+        """Say whether the application call has begun and not ended."""
+        return self._task is not None and not self._task.done()
+
+    def asks(self, work: Work) -> bool:
+        """Say whether it is this call that wants `work` done on a thread."""
+        return work.asker is self._call.lease
+
+    @abstractmethod
     def turn_away(self) -> None:
         """Answer for the application, since --max-inflight of its calls run already."""
 
-    @abc.abstractmethod
+    @abstractmethod
     def scope(self) -> dict[str, Any]:
         """Return the scope of the call."""
 
-    @abc.abstractmethod
+    @abstractmethod
     async def receive(self) -> dict[str, Any]:
         """Return the next event for the application."""
 
-    @abc.abstractmethod
+    @abstractmethod
     async def send(self, message: dict[str, Any]) -> None:
         """Do what the application says."""
 
-    @abc.abstractmethod
+    @abstractmethod
     def failed(self, error: BaseException) -> None:
         """The application has raised `error`, or was cancelled."""
 
-    @abc.abstractmethod
+    @abstractmethod
     def returned(self) -> None:
         """The application has returned."""
 
-    @abc.abstractmethod
+    @abstractmethod
     def describe(self) -> str:
         """Return what is exchanged, for the log."""
 

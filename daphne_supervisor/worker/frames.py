@@ -6,6 +6,7 @@ This is the only module that knows autobahn.
 from __future__ import annotations
 
 from collections import deque
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autobahn.exception import PayloadCorruptError
@@ -26,13 +27,23 @@ from daphne_supervisor.worker.framing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from daphne_supervisor.config import WebSocket as Limits
     from daphne_supervisor.worker.compression import Deflate
 
-__all__ = ["BUDGET", "NOT_TEXT", "Machine", "Owner", "is_hopeless", "unmask"]
+__all__ = [
+    "BUDGET",
+    "NOT_TEXT",
+    "Machine",
+    "Owner",
+    "is_hopeless",
+    "unmask",
+    "unmask_by_autobahn",
+]
 
 #: Up to this many bytes Python's integers take a mask off in less time than it takes to call C.
-_SMALL = 1024
+_SMALL = 128
 BUDGET = 256
 """Frames, other than plain messages, of one client that are read before others have their turn."""
 #: Autobahn takes one step for the header of a frame and one for what has come of its payload.
@@ -50,9 +61,43 @@ def unmask(payload: bytes, mask: bytes) -> bytes:
     if size <= _SMALL:
         key = int.from_bytes((mask * (size // 4 + 1))[:size])
         return (int.from_bytes(payload) ^ key).to_bytes(size)
-    masker = xormasker.create_xor_masker(mask, size)  # type: ignore[attr-defined, no-untyped-call]
+    return _unmask_large(payload, mask)
+
+
+def unmask_by_autobahn(payload: bytes, mask: bytes) -> bytes:
+    """Return the same by autobahn's own object, of which each message needs another."""
+    masker = xormasker.create_xor_masker(mask, len(payload))  # type: ignore[attr-defined, no-untyped-call]
     unmasked: bytes = masker.process(payload)
     return unmasked
+
+
+def _in_c(ffi: Any, lib: Any) -> Callable[[bytes, bytes], bytes]:
+    """Return what does the same in a third of the time: the steps in C, without objects between.
+
+    It has a buffer of its own each time, since the interpreter's lock is free meanwhile.
+    """
+    octets = ffi.typeof("uint8_t[]")
+    allocate = ffi.new_allocator(should_clear_after_alloc=False)
+    copy, view = ffi.memmove, ffi.buffer
+    begin, process, end = lib.nvx_xormask_new, lib.nvx_xormask_process, lib.nvx_xormask_free
+
+    def unmask_in_c(payload: bytes, mask: bytes) -> bytes:
+        room = allocate(octets, len(payload))
+        copy(room, payload, len(payload))
+        masker = begin(mask)
+        process(masker, room, len(payload))
+        end(masker)
+        unmasked: bytes = view(room)[:]
+        return unmasked
+
+    return unmask_in_c
+
+
+try:
+    _nvx = import_module("_nvx_xormasker")  # autobahn's, but not of its interface
+    _unmask_large = _in_c(_nvx.ffi, _nvx.lib)
+except (AttributeError, ImportError):  # pragma: no cover - its wheels have it
+    _unmask_large = unmask_by_autobahn
 
 
 def _may_become_text(payload: bytes) -> bool:

@@ -95,11 +95,12 @@ def lane_end(data: bytes, at: int, longest: int, opcodes: frozenset[int]) -> int
         return -1
     start = at + 6
     if length == _TWO:
+        if PING <= opcode <= PONG:  # a control frame too large, whatever its length is
+            return -1
         if size - at < 4:  # noqa: PLR2004 - the two bytes of the length
             return size + 1
         length = (data[at + 2] << 8) | data[at + 3]
         start = at + 8
-        # Not the shortest form, or a control frame too large: a violation.
-        if length < _TWO or PING <= opcode <= PONG:
+        if length < _TWO:  # not the shortest form
             return -1
     return start + length if length <= longest else -1

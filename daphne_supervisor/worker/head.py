@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from daphne_supervisor.worker.compression import extensions
@@ -19,7 +19,18 @@ from daphne_supervisor.worker.compression import extensions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["Head", "Headers", "Refused", "admit", "valid_host"]
+__all__ = [
+    "METHODS",
+    "READERS",
+    "Head",
+    "Headers",
+    "Refused",
+    "admit",
+    "check_websocket",
+    "split_path",
+    "underscored",
+    "valid_host",
+]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -40,6 +51,18 @@ _SHORT = 256
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 #: 2^63 has 19 digits: more cannot be a length, and would cost a quadratic `int()`.
 _LENGTH = re.compile(rb"[0-9]{1,19}")
+
+#: The methods of the IANA registry and those that WebDAV servers and caches have been asked for.
+METHODS = {
+    name: name.decode()
+    for name in (
+        b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY ACL BASELINE-CONTROL BIND"
+        b" CHECKIN CHECKOUT COPY LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF"
+        b" MKWORKSPACE MOVE M-SEARCH NOTIFY ORDERPATCH PROPFIND PROPPATCH PURGE REBIND REPORT"
+        b" SEARCH SUBSCRIBE UNBIND UNCHECKOUT UNLINK UNLOCK UNSUBSCRIBE UPDATE UPDATEREDIRECTREF"
+        b" VERSION-CONTROL"
+    ).split()
+}
 
 
 class Refused(Exception):
@@ -63,7 +86,8 @@ class Head:
     `path` is percent-decoded text, `raw_path` and `query` bytes as sent; `headers` have lower-case
     names, in the order sent. `length` is the announced size of the body in bytes, `None` when it
     is chunked. `websocket` says that the request asks for an upgrade to WebSocket; `root_path` is
-    what Daphne-Root-Path said: it speaks to the server, so it is not among `headers`.
+    what Daphne-Root-Path said: it speaks to the server, so it is not among `headers`. `template`
+    and `forwarded` are what `scope.http_scope` makes of a head that comes again.
     """
 
     method: str
@@ -72,24 +96,31 @@ class Head:
     raw_path: bytes
     query: bytes
     headers: Headers
+    host: bytes | None
+    length: int | None
+    close: bool
+    ordinary: bool  # its response needs no special framing: HTTP/1.1, and not HEAD
     # What most heads do not say stands here, once for all of them.
-    host: bytes | None = None
     root_path: bytes | None = None
-    length: int | None = None
     codings: Sequence[bytes] = ()  # of the transfer
     chunked = False
-    close = False
     keeps_alive = False
     expects_continue = False
     upgrade = False
     websocket = False
-    ordinary = True  # its response needs no special framing: HTTP/1.1, and not HEAD
+    h2c: bytes | None = None  # the client's HTTP2-Settings, if it asks for HTTP/2
+    extensions: Sequence[str] = ()  # of ASGI, that its response may use
+    priority: tuple[int, bool] | None = None  # of its response, in HTTP/2
 
     def __init__(self, method: str, version: str) -> None:
         """Be the head of a request of which nothing else is known yet."""
         self.method = method
         self.version = version
         self.headers = []
+        self.host = self.length = None
+        self.template: dict[str, Any] | None = None
+        self.forwarded: dict[str, Any] = {}
+        self.close = self.ordinary = False
 
     @property
     def has_body(self) -> bool:
@@ -126,7 +157,7 @@ def _is_host(value: bytes) -> bool:
     return not port or int(port) <= _LAST_PORT
 
 
-def _split_path(target: bytes) -> tuple[str, bytes, bytes]:
+def split_path(target: bytes) -> tuple[str, bytes, bytes]:
     """Return decoded path, path and query of a target in origin form (RFC 9112 section 3.2.1)."""
     return _split(target) if len(target) <= _SHORT else _split.__wrapped__(target)
 
@@ -154,7 +185,7 @@ def _split_target(method: str, target: bytes) -> tuple[bytes | None, str, bytes,
         raise Refused(400, "host of the request target is not a host")
     if not target.startswith(b"/"):
         target = b"/" + target
-    return authority, *_split_path(target)
+    return authority, *split_path(target)
 
 
 def _tokens(value: bytes) -> list[bytes]:
@@ -208,23 +239,30 @@ def _expect(head: Head, value: bytes) -> None:
     head.headers.append((b"expect", value))
 
 
+def _te(head: Head, value: bytes) -> None:
+    if head.version == "1.1" and b"trailers" in _tokens(value):
+        head.extensions = ("http.response.trailers",)
+    head.headers.append((b"te", value))
+
+
 def _root_path(head: Head, value: bytes) -> None:
     head.root_path = value
 
 
-def _drop(head: Head, value: bytes) -> None:
+def underscored(head: Head, value: bytes) -> None:
     """Drop a name with an underscore: "X_Y" and "X-Y" are one variable to CGI-minded applications.
 
     It is CVE-2015-0219's class.
     """
 
 
-_READERS: dict[bytes, Callable[[Head, bytes], None]] = {
+READERS: dict[bytes, Callable[[Head, bytes], None]] = {
     b"host": _host,
     b"connection": _connection,
     b"content-length": _content_length,
     b"transfer-encoding": _transfer_encoding,
     b"expect": _expect,
+    b"te": _te,
     b"daphne-root-path": _root_path,
 }
 
@@ -236,7 +274,7 @@ _MAX_NAMES, _LONGEST_NAME = 1024, 64
 
 def _learn(name: bytes) -> Callable[[Head, bytes], None] | None:
     """Return what `_names` is to hold for a name that was not seen before."""
-    reader = _drop if b"_" in name else _READERS.get(name)
+    reader = underscored if b"_" in name else READERS.get(name)
     if len(_names) < _MAX_NAMES and len(name) <= _LONGEST_NAME:
         _names[name] = reader
     return reader
@@ -256,7 +294,7 @@ def admit(  # noqa: C901 - a branch for each rule, and no call for any: it is ru
     head = Head(method, version)
     authority = None
     if target.startswith(b"/"):
-        head.path, head.raw_path, head.query = _split_path(target)
+        head.path, head.raw_path, head.query = split_path(target)
     else:
         authority, head.path, head.raw_path, head.query = _split_target(method, target)
     for line in lines:
@@ -279,6 +317,7 @@ def admit(  # noqa: C901 - a branch for each rule, and no call for any: it is ru
         head.close = head.close or not head.keeps_alive
     elif head.upgrade:
         _look_for_websocket(head)
+        _look_for_h2c(head)
     return head
 
 
@@ -308,17 +347,34 @@ def _look_for_websocket(head: Head) -> None:
         head.websocket = True
 
 
+def _look_for_h2c(head: Head) -> None:
+    """Find out whether the upgrade is to HTTP/2, as RFC 7540 section 3.2 has it.
+
+    One with a body is not: it would have to be read before the connection can change.
+    """
+    settings = head.values(b"http2-settings")
+    offered = any(b"h2c" in _tokens(value) for value in head.values(b"upgrade"))
+    bound = any(b"http2-settings" in _tokens(value) for value in head.values(b"connection"))
+    if offered and bound and len(settings) == 1 and not (head.has_body or head.websocket):
+        head.h2c = settings[0]
+
+
 def _check_handshake(head: Head) -> None:
     """Check what RFC 6455 section 4.2.1 asks of a client's opening handshake."""
     if head.method != "GET":
         raise Refused(400, "WebSocket handshake with a method other than GET")
+    keys = head.values(b"sec-websocket-key")
+    check_websocket(head)
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise Refused(400, "Sec-WebSocket-Key is not one key of 16 bytes in base64")
+
+
+def check_websocket(head: Head) -> None:
+    """Check what a handshake says of the protocol, whichever way it comes."""
     if head.values(b"sec-websocket-version") != [b"13"]:
         # RFC 6455 section 4.4 asks for the one, RFC 9110 section 15.5.22 for the other.
         headers = [(b"Sec-WebSocket-Version", b"13"), (b"Upgrade", b"websocket")]
         raise Refused(426, "WebSocket with a Sec-WebSocket-Version other than 13", headers)
-    keys = head.values(b"sec-websocket-key")
-    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
-        raise Refused(400, "Sec-WebSocket-Key is not one key of 16 bytes in base64")
     try:
         extensions(head.values(b"sec-websocket-extensions"))
     except ValueError:

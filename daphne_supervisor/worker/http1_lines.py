@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from daphne_supervisor.worker.head import Refused
+from daphne_supervisor.worker.head import METHODS, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,17 +35,6 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _STRAY = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _TLS_HANDSHAKE = b"\x16"
 
-#: The methods of the IANA registry and those that WebDAV servers and caches have been asked for.
-_METHODS = {
-    name: name.decode()
-    for name in (
-        b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY ACL BASELINE-CONTROL BIND"
-        b" CHECKIN CHECKOUT COPY LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF"
-        b" MKWORKSPACE MOVE M-SEARCH NOTIFY ORDERPATCH PROPFIND PROPPATCH PURGE REBIND REPORT"
-        b" SEARCH SUBSCRIBE UNBIND UNCHECKOUT UNLINK UNLOCK UNSUBSCRIBE UPDATE UPDATEREDIRECTREF"
-        b" VERSION-CONTROL"
-    ).split()
-}
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
 
 #: Header lines seen, as they were sent, and what they are: clients say most things about themselves
@@ -53,7 +42,7 @@ _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
 #: is not kept at all.
 _known: dict[bytes, tuple[bytes, bytes]] = {}
 _MAX_KNOWN, _LONGEST_KNOWN = 1024, 256
-_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 
 
 def stray(where: str, data: bytes, start: int, stop: int) -> Refused | None:
@@ -84,9 +73,9 @@ def request_line(line: bytes) -> tuple[str, bytes, str]:
     method, target, version = match.groups()
     if version not in _VERSIONS:
         raise Refused(505, f"HTTP version {version.decode()} (RFC 9112 section 2.3)")
-    if method not in _METHODS:
+    if method not in METHODS:
         raise Refused(501, "unknown method (RFC 9110 section 9.1)")
-    return _METHODS[method], target, _VERSIONS[version]
+    return METHODS[method], target, _VERSIONS[version]
 
 
 def check_start(start: bytes) -> Refused | None:
@@ -116,7 +105,7 @@ def _header_line(line: bytes) -> tuple[bytes, bytes]:
         raise _blame(line)
     name = match[1].lower()
     header = (name, match[2].strip(b" \t"))
-    if len(line) <= _LONGEST_KNOWN and name not in _SECRET:
+    if len(line) <= _LONGEST_KNOWN and name not in SECRET:
         if len(_known) >= _MAX_KNOWN:
             _known.clear()
         _known[line] = header

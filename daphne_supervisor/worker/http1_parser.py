@@ -10,16 +10,19 @@ line, a lone CR before it, RTSP), lets a trailer decide whether the connection e
 neither the protocol nor a chunk's extension, so that nobody above it could be stricter.
 
 A client that polls, or posts to one place, sends the same head again and again. So the last head of
-a connection is kept, as long as it is short: the same bytes mean the same.
+a connection is kept, as long as it is short: the same bytes mean the same. And so are, for all
+connections together, heads that were the whole first read of one: health checks and clients that
+do not keep theirs begin each with the same bytes. Those with credentials are not among them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from daphne_supervisor.worker.chunks import Chunks
 from daphne_supervisor.worker.head import Head, Refused, admit
 from daphne_supervisor.worker.http1_lines import (
+    SECRET,
     check_start,
     header_lines,
     request_line,
@@ -33,6 +36,8 @@ __all__ = ["Parser", "Sink"]
 
 #: Bytes of a head that is kept for its next coming; browsers' have half of that.
 _LONGEST_KEPT = 2048
+#: First heads that are kept for all connections: with the longest, half a megabyte.
+_MAX_HEADS = 256
 #: Where the parser is: at the beginning of a request of which there is nothing yet, in a request
 #: line, in header lines, in a body of known length, in a chunked one, behind the last request of
 #: the connection.
@@ -43,11 +48,18 @@ _LINE, _HEAD, _BODY, _CHUNKS, _READY, _DONE = range(6)
 _NONE = Head("", "")
 
 
+#: The first line of what a client of HTTP/2 sends at once (RFC 9113 section 3.4).
+_PREFACE = b"PRI * HTTP/2.0\r\n"
+
+
 class Sink(Protocol):
     """What the parser tells."""
 
-    def begin_request(self, head: Head) -> None:
-        """Take the head of a request."""
+    def begin_request(self, head: Head, body: bytes = b"") -> None:
+        """Take the head of a request, and its `body` if all of it has come already.
+
+        Otherwise what has a body has more to come: see below.
+        """
 
     def receive_body(self, data: bytes) -> None:
         """Take a piece of its body."""
@@ -57,6 +69,12 @@ class Sink(Protocol):
 
     def begin_handshake(self, head: Head, rest: bytes) -> None:
         """Take the head of a WebSocket handshake, and what was received behind it."""
+
+    def begin_http2(self, data: bytes) -> bool:
+        """Go on with HTTP/2, as which `data` begins; return whether that is done."""
+
+    def begin_upgrade(self, head: Head, rest: bytes) -> bool:
+        """Go on with HTTP/2, as `head` asks; return whether that is done."""
 
 
 def _end_of_lines(data: bytes, at: int, count: int) -> int:
@@ -75,29 +93,16 @@ class Parser:
     connection; it is thrown away (RFC 9112 section 9.6).
     """
 
-    __slots__ = (
-        "_chunks",
-        "_head",
-        "_kept",
-        "_left",
-        "_limits",
-        "_place",
-        "_scanned",
-        "_sink",
-        "_start",
-        "_target",
-        "_version",
-        "hasty",
-        "method",
-        "received",
-        "rest",
-        "surplus",
-    )
+    def __init__(self, sink: Sink, limits: Http, heads: dict[bytes, Head] | None = None) -> None:
+        """Tell `sink`, keep to `limits`.
 
-    def __init__(self, sink: Sink, limits: Http) -> None:
-        """Tell `sink`, keep to `limits`."""
+        `heads` are those with which other connections under the same limits have begun, by their
+        bytes; they are added to.
+        """
         self._sink = sink
         self._limits = limits
+        self._heads = {} if heads is None else heads
+        self._first = True  # nothing was fed yet
         self._place = _READY
         self._head = _NONE
         self._kept: bytes | None = None  # the bytes of the last head, up to the empty line
@@ -114,7 +119,8 @@ class Parser:
 
     def part(self) -> None:
         """Tell nobody any more: nothing will be fed. The sink holds the parser, not vice versa."""
-        del self._sink
+        nobody: Any = None
+        self._sink = nobody
 
     @property
     def begun(self) -> bool:
@@ -137,18 +143,54 @@ class Parser:
         """Read what was kept, and `data`, up to the end of a request. Raises `Refused`."""
         if self.rest:
             data = self.rest + data
+        kept = self._kept
         if self._place is not _READY:
             self._read(data, 0)
-        elif self._kept is None or not data.startswith(self._kept):
+        elif data == kept and self._head.length == 0:
+            self.rest = b""
+            self._sink.begin_request(self._head)
+        elif kept is not None and data.startswith(kept):
+            head, end = self._head, len(kept)
+            if head.length == 0:
+                self.rest = data[end:]
+                self._sink.begin_request(head)
+            elif head.length == len(data) - end and not self._limits.max_body_size:
+                self.received, self.rest = head.length, b""
+                self._sink.begin_request(head, data[end:])
+            else:
+                self.method = head.method
+                self._begin(head)
+                self._read(data, end)
+        elif self._first:
+            self._first = False
+            self._feed_first(data)
+        else:
             self._place = _LINE
             self._read(data, self._read_whole(data))
-        elif self._head.length == 0:
-            self.rest = data[len(self._kept) :]
-            self._sink.begin_request(self._head)
-        else:
-            self.method = self._head.method
-            self._begin(self._head)
-            self._read(data, len(self._kept))
+
+    def _feed_first(self, data: bytes) -> None:
+        """Read what a connection begins with."""
+        short = len(data) <= _LONGEST_KEPT
+        head = self._heads.get(data) if short else None
+        if head is not None:
+            self.method = head.method
+            self._head = head
+            self._kept = None if head.close else data
+            self._begin(head)
+            return
+        self._place = _LINE
+        end = self._read_whole(data)
+        if short and 0 < end == len(data) and not self._head.has_body:
+            self._remember(data)
+        self._read(data, end)
+
+    def _remember(self, data: bytes) -> None:
+        """Let other connections know what `data`, which is a head and nothing else, means."""
+        if any(name in SECRET for name, _ in self._head.headers):
+            return
+        if len(self._heads) >= _MAX_HEADS:
+            self._heads.clear()
+        self._heads[data] = self._head
 
     def _read_whole(self, data: bytes) -> int:
         """Read the head that `data` begins with, if it is whole and right; return where it ends.
@@ -169,7 +211,7 @@ class Parser:
             head = admit(method, target, version, header_lines("header", lines))
         except Refused:
             return 0
-        if head.websocket:
+        if head.upgrade:
             return 0
         self.method = method
         self._head = head
@@ -209,6 +251,9 @@ class Parser:
             if wrong is not None:
                 raise wrong
             return at
+        if data.startswith(_PREFACE, at) and self._sink.begin_http2(data[at:]):
+            self._place = _DONE
+            return len(data)
         self._start = at
         self.method, self._target, self._version = request_line(data[at:end])
         self._place = _HEAD
@@ -246,6 +291,9 @@ class Parser:
                 raise Refused(400, "a body beside a WebSocket handshake (RFC 6455 section 4.1)")
             self._place = _DONE
             self._sink.begin_handshake(head, data[end:])
+        elif head.h2c is not None and self._sink.begin_upgrade(head, data[end:]):
+            self._place = _DONE
+            return len(data)
         else:
             self._begin(head)
         return end

@@ -11,6 +11,7 @@ has died. SIGQUIT is "now".
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import faulthandler
 import logging
@@ -18,6 +19,7 @@ import os
 import random
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -41,14 +43,19 @@ from daphne_supervisor.worker.drain import Departure
 from daphne_supervisor.worker.lifespan import Lifespan
 from daphne_supervisor.worker.recycling import Work, for_process
 from daphne_supervisor.worker.service import Service
+from daphne_supervisor.worker.thread_waits import Waits
+from daphne_supervisor.worker.tls_handshake import contain_names
+from daphne_supervisor.worker.tls_watch import Watch
 
 if TYPE_CHECKING:
     import socket
-    import ssl
+    from collections.abc import Sequence
 
     from daphne_supervisor.config import Log
     from daphne_supervisor.messages import Assignment, Report
+    from daphne_supervisor.worker.entrance import Entrance
     from daphne_supervisor.worker.reactor import LoopReactor
+    from daphne_supervisor.worker.tls_credentials import Credentials
 
 __all__ = ["run"]
 
@@ -62,6 +69,8 @@ HEARTBEAT = 5.0
 #: Seconds for the lifespan's shutdown. What `drain` takes after its deadline and this are together
 #: less than the master's own margin before it steps in.
 SHUTDOWN = 2.0
+#: Hundredths of a second for threads that are still in synchronous code then; nobody waits for it.
+FAREWELL = 50
 #: Signals that mean something to the master only, sent to the whole process group by a terminal or
 #: by a careless `pkill`; and SIGUSR2, which the witness waits for.
 _IGNORED = (
@@ -81,17 +90,18 @@ _TWISTED_LOG, _ASYNCIO_DEBUG = 2, 3
 
 def run(
     assignment: Assignment,
-    contexts: tuple[ssl.SSLContext | None, ...],
+    credentials: tuple[Credentials | None, ...],
     application: Any = None,
 ) -> int:
     """Be a worker until the end; return the exit code.
 
-    There is one of the TLS `contexts`, or None, for each listener. `application` is what a zygote
-    has imported; without one it is imported here.
+    There is one of the `credentials` for TLS, or None, for each listener. `application` is what a
+    zygote has imported; without one it is imported here.
     """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     witness.hold_back()
+    contain_names()
     faulthandler.enable(2, all_threads=True)  # SIGABRT, the master's way to ask what hangs
     _listen_to_twisted(assignment.config.log)
     random.seed()
@@ -99,7 +109,7 @@ def run(
     try:
         installed = reactor.install()
         loaded = _load(assignment) if application is None else application
-        worker = Worker(assignment, contexts, installed, loaded)
+        worker = Worker(assignment, credentials, installed, loaded)
         witness.call(assignment.slot, worker.service)
         return worker.run()
     except BootError as error:
@@ -121,7 +131,7 @@ def _listen_to_twisted(log_options: Log) -> None:
 def _load(assignment: Assignment) -> Any:
     config = assignment.config
     put_first_on_path(os.path.abspath(config.app.app_dir))
-    return load(config.application)
+    return load(config.application, config.app)
 
 
 def _show(assignment: Assignment, state: str) -> None:
@@ -138,13 +148,24 @@ def _report(channel: socket.socket, report: Report) -> None:
         channel.send(encode(report))
 
 
+def _entrances(
+    assignment: Assignment, service: Service, reactor: LoopReactor
+) -> Sequence[Entrance | None]:
+    """Return what plug-ins put around connections. Raises `BootError`."""
+    if not any(listener.endpoint.plugin for listener in assignment.listeners):
+        return [None] * len(assignment.listeners)
+    from daphne_supervisor.worker import entrance  # noqa: PLC0415 - 2 MB, and few need it
+
+    return entrance.entrances(assignment.listeners, service, reactor)
+
+
 class Worker:
     """One worker's life, from the moment that its application is imported."""
 
     def __init__(
         self,
         assignment: Assignment,
-        contexts: tuple[ssl.SSLContext | None, ...],
+        credentials: tuple[Credentials | None, ...],
         reactor: LoopReactor,
         application: Any,
     ) -> None:
@@ -165,22 +186,30 @@ class Worker:
             scoreboard=assignment.scoreboard,
             slot=assignment.slot,
         )
+        entrances = _entrances(assignment, self.service, reactor)
         self._acceptors = [
-            Acceptor(listener, context, self.service, reactor)
-            for listener, context in zip(assignment.listeners, contexts, strict=True)
+            Acceptor(listener, each, self.service, reactor, entrance)
+            for listener, each, entrance in zip(
+                assignment.listeners, credentials, entrances, strict=True
+            )
         ]
+        spoken = [each for each in credentials if each is not None]
+        self._watch = Watch(spoken, assignment.scoreboard, assignment.slot, self._loop)
         self._lifespan = Lifespan(application)
         self._failure: BootError | None = None
         self._process = psutil.Process()
         self._recycler = for_process(config, self._process)
         self._lag = 0.0
+        self._waits = Waits(assignment.slot, self.service)
         self._leaving = False
 
     # -- boot --
 
     def run(self) -> int:
         """Start, serve, drain. Raises `BootError` when the worker cannot serve."""
-        self._reactor.callWhenRunning(self._start)
+        # In the loop's first turn, not before it: who had a handler and no loop yet would not wake
+        # up for SIGTERM, but for the next signal.
+        self._loop.call_soon(self._start)
         self._reactor.run(installSignalHandlers=False)  # type: ignore[no-untyped-call]
         if self._failure is not None:
             raise self._failure
@@ -192,12 +221,18 @@ class Worker:
         loop.add_signal_handler(signal.SIGQUIT, self._quit)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen)
         loop.add_reader(self._channel, self._hear_channel)
+        threads = self.service.threads
+        threads.serve(loop)
+        if threads.count:
+            self._reactor.suggestThreadPoolSize(threads.count)
         self._boot = loop.create_task(self._serve())
 
     async def _serve(self) -> None:
         """Start the lifespan, then accept."""
         try:
-            if await self._lifespan.startup():
+            # The lifespan is an application call as others are; its threads are of the same N.
+            context = self.service.threads.begin().context
+            if await self._loop.create_task(self._lifespan.startup(), context=context):
                 self.service.state = self._lifespan.state
         except BootError as error:
             self._failure = error
@@ -205,6 +240,7 @@ class Worker:
             return
         if self._leaving:
             return
+        self._watch.begin()
         for acceptor in self._acceptors:
             acceptor.open()
         now = self._loop.time()
@@ -219,13 +255,16 @@ class Worker:
     def _beat(self) -> None:
         """Report that the loop turns, and how late it was at worst since the last time."""
         service = self.service
+        load = service.threads.load(time.monotonic())
         beat = Heartbeat(
             requests=service.requests,
             messages=service.messages,
             connections=len(service.connections),
             websockets=service.websockets,
             in_flight=service.in_flight,
-            busy_threads=service.threads.busy,
+            busy_threads=load.busy,
+            queued_calls=load.queued,
+            oldest_wait=load.oldest_wait,
             loop_lag=self._lag,
             rss=self._process.memory_info().rss,
         )
@@ -240,6 +279,7 @@ class Worker:
         for connection in list(self.service.connections):
             if connection.deadline <= now:
                 connection.expire(now)
+        self._waits.look(now)
         why = self._recycler.due(now, self._work())
         if why:
             _report(self._channel, Due(why))
@@ -304,7 +344,22 @@ class Worker:
                 "worker %d: shutdown of the lifespan, at most %g s", self._assignment.slot, SHUTDOWN
             )
         await self._lifespan.shutdown(SHUTDOWN)
+        await self._dismiss_threads()
         self._stop()
+
+    async def _dismiss_threads(self) -> None:
+        """Let each thread close its connections to databases; without those it takes no time."""
+        threads = self.service.threads
+        threads.shutdown()
+        for _ in range(FAREWELL):
+            if not threads.left():
+                return
+            await asyncio.sleep(0.01)
+        logger.warning(
+            "worker %d: threads in synchronous code that are cut off: %d",
+            self._assignment.slot,
+            threads.left(),
+        )
 
     def _stop(self) -> None:
         self.service.threads.shutdown()

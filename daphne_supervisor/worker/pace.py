@@ -17,8 +17,6 @@ class Pace:
     `due` is the monotonic time in seconds at which `slow` has something to say.
     """
 
-    __slots__ = ("_rate", "_seen", "_since", "due")
-
     def __init__(self, rate: float) -> None:
         """Ask for `rate` bytes a second, for nothing if it is 0."""
         self._rate = rate

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Coroutine
 
-    from twisted.internet.protocol import Protocol
-
-__all__ = ["Accepted", "LoopReactor", "LoopTransport", "install"]
+__all__ = ["Accepted", "LoopReactor", "LoopTransport", "address_of", "install"]
 
 logger = logging.getLogger("daphne_supervisor.worker")
 
@@ -42,7 +40,7 @@ _DONE = Failure(error.ConnectionDone())
 _IPV6 = 4
 
 
-def _address(sockname: Any) -> Any:
+def address_of(sockname: Any) -> Any:
     """Return Twisted's address for what `getsockname` or `getpeername` said."""
     if isinstance(sockname, tuple):
         if len(sockname) == _IPV6:
@@ -55,18 +53,18 @@ class Accepted:
     """A connection that was accepted: what the loop asks of a socket, and no more.
 
     A socket object asks the kernel what is known, and makes enumerations of it each time that it is
-    looked at. `peer` is what `getpeername` would say, even if the client has left meanwhile.
+    looked at. `peer` is what `getpeername` would say, even if the client has left meanwhile, `name`
+    what `getsockname` says, if that is known without asking.
     """
-
-    __slots__ = ("_number", "family", "peer")
 
     type = int(socket.SOCK_STREAM)
 
-    def __init__(self, number: int, family: int, peer: Any) -> None:
+    def __init__(self, number: int, family: int, peer: Any, name: Any = None) -> None:
         """Stand for the file descriptor `number`."""
         self._number = number
         self.family = family
         self.peer = peer
+        self.name = name
 
     def fileno(self) -> int:
         """Return the file descriptor."""
@@ -81,34 +79,39 @@ class Accepted:
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
-class LoopTransport(asyncio.Protocol):
+class LoopTransport:
     """One connection: an asyncio protocol below, a Twisted transport above.
+
+    It inherits neither: an attribute that a class has too, as `asyncio.Protocol` has
+    `data_received`, is slow.
 
     The producer registered here hears `pauseProducing` when the loop's write buffer is above its
     high-water mark (64 KiB) and `resumeProducing` when it has drained.
     """
 
-    __slots__ = (
-        "_producer",
-        "_protocol",
-        "_transport",
-        "data_received",
-        "disconnecting",
-        "is_closing",
-        "peername",
-        "write",
-    )
-
     _transport: asyncio.Transport
 
-    def __init__(self, protocol: Protocol, peername: Any) -> None:
-        """Carry `protocol`; the other end is `peername`, as a socket says it."""
+    def __init__(
+        self,
+        protocol: Any,
+        peername: Any,
+        sockname: Any,
+        opened: Callable[[None], None] | None,
+    ) -> None:
+        """Carry `protocol`; the other end is `peername`, as a socket says it.
+
+        Our own is `sockname`; without it the socket is asked when somebody wants to know. `opened`
+        is called once the connection is open.
+        """
         self._protocol = protocol
+        self._opened = opened
+        self.opening: Coroutine[Any, Any, Any] | None = None
         self.peername = peername
+        self._name = sockname
         self._producer: Any = None
         self.disconnecting = False
         # The loop looks this up once: Twisted's bound method is what it calls.
-        self.data_received = protocol.dataReceived  # type: ignore[method-assign]
+        self.data_received: Callable[[bytes], None] | None = protocol.dataReceived
 
     # -- asyncio's side --
 
@@ -117,6 +120,8 @@ class LoopTransport(asyncio.Protocol):
         self._transport = transport
         self.write = transport.write
         self.is_closing = transport.is_closing
+        if self._opened is not None:
+            self._opened(None)
         self._protocol.makeConnection(self)
 
     def eof_received(self) -> None:
@@ -130,7 +135,14 @@ class LoopTransport(asyncio.Protocol):
         self._protocol.connectionLost(reason)
         # Whoever holds one side from now on does not hold the other: what is no cycle is freed at
         # once, and not when the collector comes by.
-        del self._protocol, self.data_received
+        self._protocol = self.data_received = self._opened = None
+        if self.opening is not None:
+            opening, self.opening = self.opening, None
+            # It has waited for the connection to be open. `suppress` would cost as much as this.
+            try:  # noqa: SIM105
+                opening.send(None)
+            except StopIteration:
+                pass
 
     def pause_writing(self) -> None:
         """Pass the loop's high-water mark on to the producer."""
@@ -146,8 +158,8 @@ class LoopTransport(asyncio.Protocol):
 
     def deliver(self, receive: Callable[[bytes], None]) -> None:
         """Call `receive` for what arrives, in place of the protocol's `dataReceived`."""
-        self.data_received = receive  # type: ignore[method-assign,assignment]
-        self._transport.set_protocol(self)
+        self.data_received = receive
+        self._transport.set_protocol(self)  # type: ignore[arg-type]
 
     def writeSequence(self, data: Any) -> None:
         """Write several byte strings as one."""
@@ -204,20 +216,24 @@ class LoopTransport(asyncio.Protocol):
 
     def getPeer(self) -> Any:
         """Return the address of the other end."""
-        return _address(self.peername)
+        return address_of(self.peername)
 
     def getHost(self) -> Any:
         """Return the address of our end."""
-        return _address(self.sockname)
+        return address_of(self.sockname)
 
     @property
     def sockname(self) -> Any:
         """Return the address of our end as a socket says it."""
-        return self._transport.get_extra_info("sockname")
+        return self._name or self._transport.get_extra_info("sockname")
 
     def unsent(self) -> int:
         """Return the bytes that wait in the write buffer."""
         return self._transport.get_write_buffer_size()
+
+    def limit_unsent(self, most: int | None) -> None:
+        """Let the producer pause when more than `most` bytes wait; `None` is the usual number."""
+        self._transport.set_write_buffer_limits(most)
 
     def get_extra_info(self, name: str) -> Any:
         """Return what the loop's transport knows under `name`, such as `ssl_object`."""
@@ -262,16 +278,19 @@ class LoopReactor(AsyncioSelectorReactor):
         return bool(poll.poll(0))
 
     @staticmethod
-    def accept(listener: socket.socket, family: int) -> Accepted:
-        """Accept a connection at `listener`, of `family`. Raises `OSError` as a socket does."""
+    def accept(listener: socket.socket, family: int, name: Any = None) -> Accepted:
+        """Accept a connection at `listener`, of `family`. Raises `OSError` as a socket does.
+
+        `name` is what our end of it is called, if all that are accepted there share one.
+        """
         # `accept` is this, and a socket object around it.
         number, peer = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
-        return Accepted(number, family, peer)
+        return Accepted(number, family, peer, name)
 
     def serve(
         self,
         accepted: Accepted,
-        build: Callable[[], Protocol],
+        build: Callable[[], Any],
         context: ssl.SSLContext | None,
         handshake_timeout: float,
         opened: Callable[[Exception | None], None],
@@ -282,13 +301,38 @@ class LoopReactor(AsyncioSelectorReactor):
         `handshake_timeout` seconds. `opened` is called once: when the connection is open, or with
         the error, mostly an `OSError` (`ssl.SSLError` among them), when it has not come about.
         """
-        opening = self.loop.connect_accepted_socket(
-            lambda: LoopTransport(build(), accepted.peer),
+        if context is not None:
+            self._shake(accepted, build, context, handshake_timeout, opened)
+            return
+        # It waits once, for its transport. A task for that would cost as much as all the rest; and
+        # so does what would hear the end of the wait, which the transport hears anyway.
+        try:
+            transport = LoopTransport(build(), accepted.peer, accepted.name, opened)
+            opening = self.loop.connect_accepted_socket(  # type: ignore[type-var]
+                lambda: transport,
+                accepted,  # type: ignore[arg-type]
+            )
+            transport.opening = opening
+            opening.send(None)
+        except Exception as reason:  # noqa: BLE001
+            accepted.discard()
+            opened(reason)
+
+    def _shake(
+        self,
+        accepted: Accepted,
+        build: Callable[[], Any],
+        context: ssl.SSLContext,
+        timeout: float,
+        opened: Callable[[Exception | None], None],
+    ) -> None:
+        """Do what `serve` does with a `context`."""
+        opening = self.loop.connect_accepted_socket(  # type: ignore[type-var]
+            lambda: LoopTransport(build(), accepted.peer, accepted.name, None),
             accepted,  # type: ignore[arg-type]
             ssl=context,
-            ssl_handshake_timeout=handshake_timeout if context else None,
+            ssl_handshake_timeout=timeout,
         )
-        # It waits once, for its transport. A task for that would cost as much as all the rest.
         try:
             waiter = opening.send(None)
         except Exception as reason:  # noqa: BLE001

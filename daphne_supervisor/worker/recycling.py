@@ -165,4 +165,5 @@ def for_process(config: Config, process: psutil.Process) -> Recycler:
     """Return the recycler of the worker that `process` is."""
     recycling = config.recycling
     memory = granted_memory(config.process.workers) if recycling.max_memory else 0
-    return Recycler(recycling, draw(recycling, memory), functools.partial(memory_share, process))
+    measure = functools.partial(memory_share, process)
+    return Recycler(recycling, draw(recycling, memory), measure, INTERVAL)

@@ -9,96 +9,59 @@ headers to the client (response splitting).
 from __future__ import annotations
 
 import http
-import re
 from functools import lru_cache
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from daphne_supervisor.worker.response_fields import (
+    blame,
+    learn,
+    length_of,
+    line,
+    names,
+    same_length,
+    sent_lines,
+    trailer_fields,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from daphne_supervisor.worker.head import Head, Headers
 
-__all__ = ["CONTINUE", "RETRY_AFTER", "Identity", "Response", "encode_switch", "error_page"]
+    _Said = tuple[Any, Any, int | None, bool]  # status, headers, size, whether the connection ends
+    _Known = tuple[bytes, int | None]  # the head but for its last lines, the bytes of the body
+
+__all__ = [
+    "BODILESS",
+    "CONTINUE",
+    "HANDSHAKE",
+    "RETRY_AFTER",
+    "UPGRADE_H2C",
+    "Identity",
+    "Response",
+    "encode_switch",
+    "error_page",
+    "status_line",
+]
 
 #: The `Date` and `Server` header lines of a second; and both with the empty line behind them.
 Identity = tuple[bytes, bytes, bytes]
 
 #: RFC 9110 section 15.2.1.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: RFC 7540 section 3.2.
+UPGRADE_H2C = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 #: Seconds after which a client that was turned away may come back: time enough for a request to
 #: end, and too little for a person to notice (RFC 9110 section 10.2.3).
 RETRY_AFTER = (b"retry-after", b"1")
-
-#: 2^63 has 19 digits: more cannot be a length, and clients refuse them.
-_LENGTH_DIGITS = 19
-#: RFC 9110 section 5.6.2.
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: Headers of the application's that the server writes itself or is bound by.
-_STEERING = frozenset(
-    {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding"}
-    | {b"upgrade"}
-)
-#: Names seen in responses, by their exact spelling: lower case if the server has to look at the
-#: value, None if not. Applications use few names; one that makes them up does not fill the memory.
-_names: dict[bytes, bytes | None] = {}
-_MAX_NAMES = 1024
-#: Lines seen in responses, as they are sent: most applications send most of them every time. Those
-#: who never send the same twice begin anew when there are so many; a cookie is not kept at all.
-_lines: dict[tuple[bytes, bytes], bytes] = {}
-_MAX_LINES, _LONGEST_LINE = 1024, 256
-#: Control bytes, of which a horizontal tab is none (RFC 9110 section 5.5). Some of them would end
-#: the line, or the head; and some would do so for a client that is lax.
-_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n"
 _FIRST_FINAL, _LAST = 200, 999
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 #: Statuses whose responses never have a body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
 _NO_CONTENT, _RESET_CONTENT = 204, 205
-_BODILESS = frozenset({_NO_CONTENT, _RESET_CONTENT, 304})
-
-
-def _learn(name: bytes) -> bytes | None:
-    """Check a name that was not seen before; return what `_names` is to hold for it."""
-    if not _TOKEN.fullmatch(name):
-        message = f"header name {name!r} is not a token (RFC 9110 section 5.6.2)"
-        raise ValueError(message)
-    lower = name.lower()
-    steering = lower if lower in _STEERING else None
-    if len(_names) < _MAX_NAMES:
-        _names[name] = steering
-    return steering
-
-
-def _line(name: bytes, value: bytes) -> bytes:
-    """Return a header line as it is sent. Raises `ValueError` when it would not be one line."""
-    if not isinstance(value, bytes):
-        raise TypeError
-    if _FORBIDDEN.search(value):
-        message = f"value of header {name!r} has a control byte: {value!r}"
-        raise ValueError(message)
-    line = b"%b: %b\r\n" % (name, value)
-    if len(line) <= _LONGEST_LINE and name.lower() != b"set-cookie":
-        if len(_lines) >= _MAX_LINES:
-            _lines.clear()
-        _lines[name, value] = line
-    return line
-
-
-def _blame(headers: Iterable[Any]) -> ValueError:
-    """Return the error that names the header which is no pair of byte strings."""
-    for line in headers:
-        try:
-            name, value = line
-        except (TypeError, ValueError):
-            return ValueError(f"header {line!r} is not a pair of name and value")
-        for what, text in (("name", name), ("value", value)):
-            if not isinstance(text, bytes):
-                return ValueError(
-                    f"Header {what} {text!r} expected to be `bytes`, but got `{type(text)}`"
-                )
-    return ValueError("response headers cannot be encoded")
+BODILESS = frozenset({_NO_CONTENT, _RESET_CONTENT, 304})
 
 
 @lru_cache(maxsize=_LAST)
@@ -119,18 +82,20 @@ class Response:
 
     `start` encodes the head, `body` each piece of the body. `begun` says that a head was encoded,
     `close` that the connection must end with the last byte, `left` is what is to come of a body
-    whose length is known. An application that says the same again has its head encoded once.
+    whose length is known. An application that says the same again has its head encoded once; where
+    each request has its own connection, what was said last is said again on another.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "_known", "_said", "begun", "close", "left")
+    _latest: ClassVar[tuple[_Said | None, _Known]] = (None, (b"", 0))
+    """Of any connection, what ended it and sets no cookie."""
 
     def __init__(self) -> None:
         """Be ready for a first response."""
         self.begun = self.close = False
         self._bodiless = self._chunked = False
         self.left: int | None = None  # bytes of the body that are still to come, if that is known
-        self._said: tuple[Any, Any, Any] | None = None  # status, headers, size of an ordinary one,
-        self._known: tuple[bytes, int | None] = (b"", 0)  # and what became of them
+        # What was said in an ordinary one, and what became of it.
+        self._said, self._known = Response._latest
 
     def start(
         self,
@@ -150,9 +115,10 @@ class Response:
         when status or headers cannot be sent.
         """
         close = close or request.close
-        if request.ordinary and not close and self._said == (status, headers, size):
+        if request.ordinary and self._said == (status, headers, size, close):
             head, self.left = self._known
-            self.close = self._bodiless = self._chunked = False
+            self.close = close
+            self._bodiless = self._chunked = False
             head += identity[2]
         else:
             head = self._encode(request, status, headers, size, identity, close=close)
@@ -178,30 +144,32 @@ class Response:
         date, server, rest = identity
         try:
             for name, value in headers:
-                steering = _names[name] if name in _names else _learn(name)
+                steering = names[name] if name in names else learn(name)
                 if steering is None:
-                    lines.append(_lines.get((name, value)) or _line(name, value))
+                    lines.append(sent_lines.get((name, value)) or line(name, value))
                 elif steering == b"content-length":
-                    length = _length(value) if length is None else _same_length(value, length)
+                    length = length_of(value) if length is None else same_length(value, length)
                 elif steering == b"date":
-                    date, rest = _line(name, value), b""
+                    date, rest = line(name, value), b""
                 elif steering == b"server":
-                    server, rest = _line(name, value), b""
+                    server, rest = line(name, value), b""
                 elif steering == b"connection":
                     close = close or b"close" in value.lower()
                 elif steering == b"upgrade":  # it has to be a connection option too
-                    lines.append(_line(name, value))
+                    lines.append(line(name, value))
                     options = b"upgrade"
         except (AttributeError, TypeError):
-            raise _blame(headers) from None
+            raise blame(headers) from None
         if close:
             options = b"close, upgrade" if options else b"close"
         self._frame(lines, request, status, length, size, options)
         head = b"".join(lines)
-        plain = rest and request.ordinary and not (options or self._chunked or self._bodiless)
+        plain = rest and request.ordinary and not (self._chunked or self._bodiless)
         # Only what nobody can change afterwards is known when it is said again.
-        if plain and all(type(line) is tuple for line in headers):
-            self._said, self._known = (status, headers, size), (head, self.left)
+        if plain and self.close is close and all(type(line) is tuple for line in headers):
+            self._said, self._known = (status, headers, size, close), (head, self.left)
+            if close and not any(bytes(name).lower() == b"set-cookie" for name, _ in headers):
+                Response._latest = self._said, self._known
         return head + (rest or server + date + b"\r\n")
 
     def _frame(  # noqa: PLR0917 - the second half of `_encode`
@@ -214,7 +182,7 @@ class Response:
         options: bytes,
     ) -> None:
         """Choose the framing (RFC 9112 section 6.3) and add the lines that announce it."""
-        bodiless = self._bodiless = status in _BODILESS or request.method == "HEAD"
+        bodiless = self._bodiless = status in BODILESS or request.method == "HEAD"
         self._chunked = False
         if status == _RESET_CONTENT:
             length = 0  # it has to be said: without framing it would last until the end
@@ -264,24 +232,27 @@ class Response:
             return _chunk(body, len(body), more=more)
         return body
 
+    def around(self, size: int) -> tuple[bytes, bytes]:
+        """Return what stands before and behind `size` bytes of a body that leave by another way.
 
-@lru_cache(maxsize=1024)
-def _length(value: bytes) -> int:
-    """Return the application's Content-Length."""
-    if not isinstance(value, bytes):
-        raise TypeError
-    if not value.isdigit() or len(value) > _LENGTH_DIGITS:
-        message = f"the application's Content-Length {value!r} is not a number of bytes"
-        raise ValueError(message)
-    return int(value)
+        More follows. Raises `ValueError` when the application sends more than its Content-Length.
+        """
+        if self.left is not None:
+            if size > self.left:
+                message = "the application sends more than its Content-Length"
+                raise ValueError(message)
+            self.left -= size
+        return (b"%x\r\n" % size, b"\r\n") if self._chunked else (b"", b"")
 
+    def trailers(self, headers: Sequence[Any]) -> bytes:
+        """Return the end of the response, with a trailer section if there are chunks before it.
 
-def _same_length(value: bytes, before: int) -> int:
-    """Return another Content-Length of the application's, if it is the same one."""
-    if _length(value) != before:
-        message = "the application sends two Content-Lengths that differ"
-        raise ValueError(message)
-    return before
+        Raises `ValueError` when it cannot be sent.
+        """
+        lines = [b"%b: %b\r\n" % line for line in trailer_fields(headers)]
+        if not self._chunked:
+            return self.body(b"", more=False)
+        return b"".join((b"0\r\n", *lines, b"\r\n"))
 
 
 def _chunk(body: bytes, size: int, *, more: bool) -> bytes:
@@ -294,7 +265,7 @@ def _chunk(body: bytes, size: int, *, more: bool) -> bytes:
 
 
 #: What the application may not set in the answer to a handshake.
-_HANDSHAKE = frozenset(
+HANDSHAKE = frozenset(
     {b"connection", b"sec-websocket-accept", b"sec-websocket-extensions"}
     | {b"sec-websocket-protocol", b"upgrade"}
 )
@@ -309,19 +280,19 @@ def encode_switch(lines: Headers, headers: Sequence[Any], identity: Identity) ->
     date, server, _ = identity
     try:
         for name, value in headers:
-            steering = _names[name] if name in _names else _learn(name)
-            if name.lower() in _HANDSHAKE:
+            steering = names[name] if name in names else learn(name)
+            if name.lower() in HANDSHAKE:
                 message = f"header {name!r} of the handshake is the server's to set"
                 raise ValueError(message)
             if steering is None:
-                encoded.append(_line(name, value))
+                encoded.append(line(name, value))
             elif steering == b"date":
-                date = _line(name, value)
+                date = line(name, value)
             elif steering == b"server":
-                server = _line(name, value)
+                server = line(name, value)
             # and nothing else: a 101 has no body to frame
     except (AttributeError, TypeError):
-        raise _blame(headers) from None
+        raise blame(headers) from None
     return b"".join([*encoded, server, date, b"\r\n"])
 
 

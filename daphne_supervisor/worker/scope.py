@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from daphne_supervisor.worker.file_source import PATHSEND, ZEROCOPYSEND
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,6 +29,8 @@ Scope = dict[str, Any]
 Address = list[Any]  # [host, port], as ASGI writes it
 
 _ASGI = {"version": "3.0", "spec_version": "2.5"}
+#: Stands for the template of a head that has come once: most never come again.
+_ONCE: dict[str, Any] = {}
 _LAST_PORT = 65535
 _PORT_DIGITS = 5
 #: Hosts of which it is kept whether they are trusted.
@@ -38,25 +42,27 @@ class Peer:
     """What a connection's two ends are, fixed for its life.
 
     `client` and `server` are `(host, port)`, `None` for a unix socket. `trusted` says whether its
-    forwarding headers are believed, `text` is the client as the access log writes it.
+    forwarding headers are believed. `tls` is what the ASGI TLS extension says of the connection,
+    None for plain text.
     """
-
-    __slots__ = ("client", "scheme", "server", "text", "trusted")
 
     def __init__(
         self,
         client: tuple[str, int] | None,
         server: tuple[str, int] | None,
-        *,
-        secure: bool,
-        trusted: bool,
+        scheme: str,
     ) -> None:
-        """Describe a connection between `client` and `server`, over TLS if `secure`."""
+        """Describe a connection between `client` and `server`, over TLS if `scheme` is `https`."""
         self.client = client
         self.server = server
-        self.scheme = "https" if secure else "http"
-        self.trusted = trusted
-        self.text = address_text(client)
+        self.scheme = scheme
+        self.trusted = False
+        self.tls: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """Return the client as the access log writes it."""
+        return address_text(self.client)
 
 
 def address_text(client: Sequence[Any] | None) -> str:
@@ -151,7 +157,49 @@ class Proxies:
 
 
 def http_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
-    """Return the `http` connection scope (ASGI HTTP specification, "HTTP Connection Scope")."""
+    """Return the `http` connection scope (ASGI HTTP specification, "HTTP Connection Scope").
+
+    The same head again, as the codecs know it, means the same, whoever sends it: then the scope is
+    a copy but for the two ends, and everything in it that somebody could change is made anew.
+    """
+    template = head.template
+    if not template:
+        if template is None:
+            head.template = _ONCE
+            return _http_scope(head, peer, proxies, root_path)
+        template = head.template = _scope(head, Peer(None, None, ""), proxies, root_path)
+        head.forwarded = _forwarded(head, proxies)
+    scope = template.copy()
+    client, server = peer.client, peer.server
+    scope["asgi"] = _ASGI.copy()
+    scope["scheme"] = peer.scheme
+    scope["headers"] = head.headers.copy()
+    if client is not None:
+        scope["client"] = [*client]
+    if server is not None:
+        scope["server"] = [*server]
+    extensions: dict[str, Any] = {PATHSEND: {}, ZEROCOPYSEND: {}}
+    scope["extensions"] = extensions
+    for name in head.extensions:
+        extensions[name] = {}
+    if peer.tls is not None:
+        extensions["tls"] = peer.tls.copy()
+    if head.forwarded and peer.trusted:
+        scope |= head.forwarded
+        scope["client"] = scope["client"] and scope["client"].copy()
+    return scope
+
+
+def _http_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
+    scope = _scope(head, peer, proxies, root_path)
+    extensions = scope["extensions"]
+    for name in (PATHSEND, ZEROCOPYSEND, *head.extensions):
+        extensions[name] = {}
+    return scope
+
+
+def _scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
+    """Return what the scopes of requests and of WebSockets have in common."""
     client, server = peer.client, peer.server
     scope = {
         "type": "http",
@@ -166,15 +214,25 @@ def http_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scop
         "headers": head.headers.copy(),
         "client": client and [*client],
         "server": server and [*server],
-        "extensions": {},
+        "extensions": {} if peer.tls is None else {"tls": peer.tls.copy()},
     }
     if peer.trusted:
-        if head.root_path is not None:
-            scope["root_path"] = unquote_to_bytes(head.root_path).decode("utf-8", "replace")
-        if proxies.enabled:
-            scope["client"] = proxies.client(head) or scope["client"]
-            scope["scheme"] = proxies.scheme(head) or scope["scheme"]
+        scope |= _forwarded(head, proxies)
     return scope
+
+
+def _forwarded(head: Head, proxies: Proxies) -> Scope:
+    """Return what a trusted peer says of its client, in place of what we see of itself."""
+    said: Scope = {}
+    if head.root_path is not None:
+        said["root_path"] = unquote_to_bytes(head.root_path).decode("utf-8", "replace")
+    if proxies.enabled:
+        client, scheme = proxies.client(head), proxies.scheme(head)
+        if client is not None:
+            said["client"] = client
+        if scheme is not None:
+            said["scheme"] = scheme
+    return said
 
 
 def subprotocols(head: Head) -> list[str]:
@@ -185,10 +243,10 @@ def subprotocols(head: Head) -> list[str]:
 
 def websocket_scope(head: Head, peer: Peer, proxies: Proxies, root_path: str) -> Scope:
     """Return the `websocket` scope (ASGI specification, "WebSocket Connection Scope")."""
-    scope = http_scope(head, peer, proxies, root_path)
+    scope = _scope(head, peer, proxies, root_path)
     scope["type"] = "websocket"
     del scope["method"]
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = subprotocols(head)
-    scope["extensions"] = {"websocket.http.response": {}}
+    scope["extensions"]["websocket.http.response"] = {}
     return scope

@@ -21,18 +21,20 @@ import os
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
-from daphne_supervisor.worker import application, main, preload_django
-from daphne_supervisor.worker.tls import context_for
+from daphne_supervisor import tls_files
+from daphne_supervisor.worker import application, main, preload_django, tls_watch
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
 
     from daphne_supervisor.config import Config
+    from daphne_supervisor.endpoints import TlsFiles
     from daphne_supervisor.listeners import Listener
     from daphne_supervisor.messages import Assignment
+    from daphne_supervisor.worker.tls_credentials import Credentials
 
 __all__ = ["Seed"]
 
@@ -40,14 +42,12 @@ logger = logging.getLogger("daphne_supervisor.worker")
 
 
 class Seed:
-    """The imported modules, the TLS contexts and, with --preload, the application."""
+    """The imported modules, the credentials for TLS and, with --preload, the application."""
 
     def __init__(self, config: Config, listeners: tuple[Listener, ...]) -> None:
         """Prepare workers that serve `listeners`. Raises `BootError` when TLS files are wrong."""
         self._config = config
-        self._contexts: tuple[ssl.SSLContext | None, ...] = tuple(
-            context_for(listener) for listener in listeners
-        )
+        self._credentials = _credentials(config, listeners)
         self._application: Any = None
 
     def preload(self) -> None:
@@ -55,23 +55,44 @@ class Seed:
 
         Raises `BootError` when it cannot be imported.
         """
-        before = _sockets()
+        before, threads = _sockets(), set(threading.enumerate())
         application.put_first_on_path(os.path.abspath(self._config.app.app_dir))
-        self._application = application.load(self._config.application)
+        self._application = application.load(self._config.application, self._config.app)
         preload_django.load()
         _close_django_connections()
-        for hazard in [*_hazards(), *_connections(_sockets() - before)]:
+        for hazard in [*_hazards(threads), *_connections(_sockets() - before)]:
             logger.warning("--preload: the application %s, and is forked with it", hazard)
 
     def run(self, assignment: Assignment) -> int:
         """Be a worker, in a process of its own, and return the exit code."""
-        return main.run(assignment, self._contexts, self._application)
+        return main.run(assignment, self._credentials, self._application)
 
 
-def _hazards() -> Iterator[str]:
-    """Yield, in words, what the application has started and a fork does not carry over."""
+def _credentials(config: Config, listeners: tuple[Listener, ...]) -> tuple[Credentials | None, ...]:
+    """Return what each listener shows TLS clients, None for plain text; log how long it is valid.
+
+    Listeners with the same files share it. Raises `BootError`.
+    """
+    files = [tls_files.files_for(listener, config.tls) for listener in listeners]
+    made: dict[TlsFiles, Credentials] = {}
+    for each, listener in zip(files, listeners, strict=True):
+        if each is not None and each not in made:
+            # Only for those who speak TLS: what it imports takes memory.
+            from daphne_supervisor.worker.tls_credentials import Credentials  # noqa: PLC0415
+
+            plain = listener.tls is None
+            endpoint = listener.endpoint
+            where = "--certfile" if plain else endpoint.label
+            made[each] = Credentials(each, config.tls, where)
+            for pair in made[each].pairs:
+                logger.log(*tls_watch.validity(pair, time.time()))
+    return tuple(made[each] if each is not None else None for each in files)
+
+
+def _hazards(threads: set[threading.Thread]) -> Iterator[str]:
+    """Yield, in words, what was started and a fork does not carry over; `threads` were before."""
     for thread in threading.enumerate():
-        if thread is not threading.main_thread():
+        if thread not in threads:
             yield f"has started the thread {thread.name!r}"
     reactor = sys.modules.get("twisted.internet.reactor")
     if reactor is not None:

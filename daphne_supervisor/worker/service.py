@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from daphne_supervisor.scoreboard import Scoreboard
     from daphne_supervisor.worker.connection import Connection
     from daphne_supervisor.worker.exchange import Exchange
+    from daphne_supervisor.worker.head import Head
     from daphne_supervisor.worker.response import Identity
 
     Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
@@ -40,11 +41,14 @@ class Service:
     """One worker's application and everything its connections need to serve it.
 
     `state` is what the application's lifespan left for its requests, each of which has a copy;
-    `now` returns the monotonic time in seconds. The counters are read by the
-    heartbeat: `requests` since the start (requests and WebSockets begun; `handshakes` of them were
-    WebSockets), `messages` of WebSockets both ways since the start, `in_flight` application calls
-    of requests and handshakes that run now, `websockets` open now. At `most_in_flight` of them
-    nothing is begun, but shed. `share` counts the connections, beside those of the siblings.
+    `now` returns the monotonic time in seconds; `identity` are the `Date` and `Server` header lines
+    of this second, and both with the empty line behind them.
+
+    The counters are read by the heartbeat: `requests` since the start (requests and WebSockets
+    begun; `handshakes` of them were WebSockets), `messages` of WebSockets both ways since the
+    start, `in_flight` application calls of requests and handshakes that run now, `websockets` open
+    now. At `most_in_flight` of them nothing is begun, but shed. `share` counts the connections,
+    beside those of the siblings.
 
     The worker leaves in steps: while `lingering` every answer is its connection's last, while
     `draining` nothing new is begun but by who is connected, and WebSockets are told to leave from
@@ -69,10 +73,11 @@ class Service:
         self.now = loop.time
         self.proxies = Proxies(config.proxy)
         self.root_path = config.app.root_path
-        self.threads = Threads(config.process.threads)
+        self.threads = Threads(config.process.threads or 0)
         self.state: dict[str, Any] | None = None
         self.connections: set[Connection] = set()
         self.exchanges: set[Exchange] = set()
+        self.heads: dict[bytes, Head] = {}
         self.share = Share(scoreboard, slot, config.http.max_connections)
         self.lingering = False
         self.draining = False
@@ -88,19 +93,17 @@ class Service:
         self._slot = slot
         self._full_at = -math.inf
         self._warned: set[str] = set()
-        self._stale_at = -math.inf  # when another second begins
         server = config.http.server_name
         self._server = f"Server: {server}\r\n".encode("latin-1") if server else b""
-        self._identity = (b"", b"", b"")
+        self.identity: Identity
+        self._begin_second()
 
-    def identity(self) -> Identity:
-        """Return the `Date` and `Server` header lines, made once a second."""
-        if self.now() >= self._stale_at:
-            now = time.time()
-            self._stale_at = self.now() + 1.0 - now % 1.0
-            date = f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii")
-            self._identity = (date, self._server, self._server + date + b"\r\n")
-        return self._identity
+    def _begin_second(self) -> None:
+        """Make the header lines that hold until the next second begins."""
+        now = time.time()
+        date = f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii")
+        self.identity = (date, self._server, self._server + date + b"\r\n")
+        self.loop.call_later(1.0 - now % 1.0, self._begin_second)
 
     def warn_once(self, key: str, message: str, *args: object) -> None:
         """Log a warning the first time that `key` is met."""

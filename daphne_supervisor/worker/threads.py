@@ -1,79 +1,50 @@
-"""The thread pool behind `--threads`.
+"""The threads behind `--threads`.
 
 Synchronous code in an ASGI application is mostly *thread-sensitive*: all of it that belongs to one
 request must run on one thread, since database connections and the like are bound to threads. So
 asgiref opens a fresh one-thread executor for every request, hundreds under load, and a database
 connection with each. Here an application call gets a `Lease` instead: an executor that, at its
-first use, binds itself to the least busy of N long-lived threads and stays there. Threads are
-bounded and kept; nobody waits for a lease, and a stream that is open for hours holds none up, since
-threads are shared by whoever is bound to them.
+first use, binds itself to one of N long-lived threads and stays there. Threads are bounded and
+kept; nobody waits for a lease, and a stream that is open for hours holds none up, since threads are
+shared by whoever is bound to them.
+
+What is not thread-sensitive, `run_in_executor(None, ...)` among it, runs on a second pool of N. It
+is another one because code on a leased thread may wait for it.
+
+With N = 0 nothing of this is in force: asgiref and the event loop do as they do by themselves.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+import logging
+import sys
+from typing import TYPE_CHECKING, NamedTuple
 
 from asgiref.sync import ThreadSensitiveContext
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from daphne_supervisor.worker.thread_pool import Lease, Pool
 
-__all__ = ["Call", "Lease", "Threads"]
+if TYPE_CHECKING:
+    import asyncio
+
+    from daphne_supervisor.worker.thread_pool import Thread, Work
+
+__all__ = ["Call", "Load", "Threads", "close_connections"]
+
+logger = logging.getLogger("daphne_supervisor.worker")
 
 #: Contexts that wait for a call: what a busy worker has in flight, at 1 KiB each.
 _SPARE = 256
 
 
-class _Thread:
-    """One long-lived thread and what it has to do.
+class Load(NamedTuple):
+    """What the threads have to do: `busy` threads, calls `queued`, the longest wait in seconds."""
 
-    Calls are submitted by the event loop and end on the thread, or on the loop when they are
-    cancelled before their turn. A set bears that without a lock; a counter would not.
-    """
-
-    __slots__ = ("_calls", "_executor")
-
-    def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._calls: set[Future[Any]] = set()
-
-    @property
-    def pending(self) -> int:
-        return len(self._calls)
-
-    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
-        future = self._executor.submit(function, *args, **kwargs)
-        self._calls.add(future)
-        future.add_done_callback(self._calls.discard)
-        return future
-
-    def shutdown(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-
-class Lease(Executor):
-    """The executor of one application call; it takes a thread at its first use.
-
-    `used` says that it has one.
-    """
-
-    __slots__ = ("_thread", "_threads", "used")
-
-    def __init__(self, threads: Threads) -> None:
-        """Lease from `threads`."""
-        self._threads = threads
-        self._thread: _Thread
-        self.used = False
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run `fn` on this call's thread."""
-        if not self.used:
-            self.used = True
-            self._thread = self._threads.least_busy()
-        return self._thread.submit(fn, *args, **kwargs)
+    busy: int
+    queued: int
+    oldest_wait: float
 
 
 class Call:
@@ -86,11 +57,12 @@ class Call:
 
     __slots__ = ("context", "lease")
 
-    def __init__(self, base: contextvars.Context, lease: Lease) -> None:
-        """Begin with the variables of `base`, and with `lease`."""
+    def __init__(self, base: contextvars.Context, lease: Lease, *, leased: bool = True) -> None:
+        """Begin with the variables of `base`, and with `lease`, unless nothing is leased."""
         self.lease = lease
         self.context = base.copy()
-        self.context.run(self._enter)
+        if leased:
+            self.context.run(self._enter)
 
     def _enter(self) -> None:
         # A coroutine that awaits nothing: one step is all of it.
@@ -99,39 +71,79 @@ class Call:
 
 
 class Threads:
-    """The threads of one worker."""
+    """The threads of one worker: `leased` to application calls, and `any` for all other work."""
 
     def __init__(self, count: int) -> None:
-        """Hold up to `count` threads; each is started when it is first needed."""
-        self._threads = [_Thread(f"daphne-supervisor-{number + 1}") for number in range(count)]
+        """Hold up to `count` threads of each kind; each is started when it is first needed."""
+        self.count = count
+        self.leased = Pool("sync", count, close_connections)
+        self.any = Pool("any", count, close_connections)
         # Not the context of the moment when a call begins: a pipelined request begins within the
         # task of the one before, and must not see that one's variables.
         self._base = contextvars.copy_context()
         self._spare: list[Call] = []
 
+    def serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Be what `loop` runs in its default executor."""
+        if self.count:
+            loop.set_default_executor(self.any)
+
+    # -- what watches --
+
     @property
     def busy(self) -> int:
         """Return how many threads have something to do."""
-        return sum(1 for thread in self._threads if thread.pending)
+        return self.leased.busy + self.any.busy
+
+    def queued(self) -> list[tuple[Work, Thread | None, Pool]]:
+        """Return what waits, its thread if it is bound to one, its pool; the longest wait first."""
+        waiting = [(*one, pool) for pool in (self.leased, self.any) for one in pool.queued()]
+        return sorted(waiting, key=lambda one: one[0].since)
+
+    def load(self, now: float) -> Load:
+        """Return what there is to do at the monotonic time `now`."""
+        queued = self.queued()
+        return Load(self.busy, len(queued), max(0.0, now - queued[0][0].since) if queued else 0.0)
+
+    # -- calls --
 
     def begin(self) -> Call:
         """Return what one application call begins with; a copy of its context is the call's."""
         while self._spare:
             call = self._spare.pop()
-            if not call.lease.used:  # what outlived another call may have used it meanwhile
+            if not call.lease.calls:  # what outlived another call may have used it meanwhile
                 return call
-        return Call(self._base, Lease(self))
+        return Call(self._base, Lease(self.leased), leased=self.count > 0)
 
     def end(self, call: Call) -> None:
         """Keep what the application call, which has ended, did not use."""
-        if not call.lease.used and len(self._spare) < _SPARE:
+        if call.lease.calls:
+            call.lease.end()
+        elif len(self._spare) < _SPARE:
             self._spare.append(call)
 
-    def least_busy(self) -> _Thread:
-        """Return the thread with the least to do."""
-        return min(self._threads, key=lambda thread: thread.pending)
+    # -- the end --
 
     def shutdown(self) -> None:
-        """Start nothing more; what runs is left to itself."""
-        for thread in self._threads:
-            thread.shutdown()
+        """Start nothing more; what runs is left to itself, each idle thread ends."""
+        for pool in (self.leased, self.any):
+            pool.shutdown(wait=False)
+
+    def left(self) -> int:
+        """Return how many threads have not ended."""
+        return self.leased.left() + self.any.left()
+
+
+def close_connections() -> None:
+    """Close the connections to databases that Django keeps for the calling thread, if it is used.
+
+    Nobody else can: they are thread-local. A server that is not told keeps its end until it notices
+    that ours is gone.
+    """
+    database, configuration = sys.modules.get("django.db"), sys.modules.get("django.conf")
+    if database is None or configuration is None or not configuration.settings.configured:
+        return
+    try:
+        database.connections.close_all()
+    except Exception as error:  # noqa: BLE001 - a driver's, at the end: there is nothing to be done
+        logger.warning("a database connection could not be closed: %s", error)

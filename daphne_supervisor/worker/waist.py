@@ -11,12 +11,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from daphne_supervisor.worker.head import Head, Headers, Refused
+    from daphne_supervisor.worker.http2_frames import ConnectionFault
+    from daphne_supervisor.worker.http2_stream import Stream
+    from daphne_supervisor.worker.http2_tunnel import Tunnel
     from daphne_supervisor.worker.response import Identity
+    from daphne_supervisor.worker.scope import Peer
+    from daphne_supervisor.worker.service import Service
 
-__all__ = ["Codec", "Handler", "Message", "Messages", "Port", "Request", "Wire", "Worker"]
+__all__ = [
+    "Client",
+    "Codec",
+    "FileWire",
+    "Handler",
+    "InformingWire",
+    "Message",
+    "Messages",
+    "Port",
+    "Request",
+    "Running",
+    "StreamHandler",
+    "Throttled",
+    "Wire",
+    "Worker",
+]
 
 Message = str | bytes
 """A WebSocket message: text or binary."""
@@ -55,9 +75,6 @@ class Port(Protocol):
     def now(self) -> float:
         """Return the monotonic time in seconds."""
 
-    def identity(self) -> Identity:
-        """Return the `Date` and `Server` header lines of this second."""
-
     @property
     def worker(self) -> Worker:
         """The worker that the connection belongs to."""
@@ -68,18 +85,66 @@ class Port(Protocol):
 
 
 class Worker(Protocol):
-    """How far the worker has come in leaving.
+    """Who answers, and how far it has come in leaving.
 
-    While `lingering` every answer should be its connection's last, while `draining` nothing new is
-    begun, and WebSockets are told to leave from `closing_websockets` on.
+    `identity` are the `Date` and `Server` header lines of this second. While `lingering` every
+    answer should be its connection's last, while `draining` nothing new is begun, and WebSockets
+    are told to leave from `closing_websockets` on.
     """
 
+    identity: Identity
     lingering: bool
     draining: bool
     closing_websockets: bool
 
 
-class Request(Protocol):
+class Client(Protocol):
+    """Whom an exchange serves: the connection, or the stream of one that is its own.
+
+    `congested` says that the client takes less than we send, and `peer` who it is.
+    """
+
+    service: Service
+    peer: Peer
+
+    @property
+    def congested(self) -> bool:
+        """Say whether the client reads slower than we write."""
+
+    @property
+    def is_closing(self) -> Callable[[], bool]:
+        """What says whether what is sent goes nowhere."""
+
+    @property
+    def client_text(self) -> Callable[[Head], str]:
+        """What returns the client of a request as the access log writes it."""
+
+    async def drained(self) -> None:
+        """Wait until the client has caught up or left."""
+
+
+class Throttled(Client, Protocol):
+    """A client whose messages can be held back, as a WebSocket's are."""
+
+    def pause_reading(self) -> None:
+        """Stop the flow of received bytes."""
+
+    def resume_reading(self) -> None:
+        """Let received bytes flow again."""
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Do `call` when everybody else has had a turn."""
+
+
+class Running(Protocol):
+    """An application call."""
+
+    @property
+    def running(self) -> bool:
+        """Say whether it has begun and not ended."""
+
+
+class Request(Running, Protocol):
     """The exchange of one request, as its codec sees it."""
 
     head: Head
@@ -98,6 +163,9 @@ class Request(Protocol):
 
     def receive_body(self, data: bytes) -> None:
         """Take a piece of the request body."""
+
+    def receive_whole(self, body: bytes) -> None:
+        """Take all of the request body at once, before `start`."""
 
     def end_body(self) -> None:
         """Note that the request body is complete, unless the head has said that there is none."""
@@ -121,8 +189,39 @@ class Handler(Protocol):
     def upgrade(self, head: Head, rest: bytes) -> None:
         """Take the connection over as a WebSocket; `rest` was received behind the head."""
 
+    def speak_http2(self, data: bytes) -> bool:
+        """Go on as HTTP/2 with `data`, which begins with its preface; return whether we do."""
+
+    def upgrade_http2(self, head: Head, values: list[tuple[int, int]], rest: bytes) -> bool:
+        """Go on as HTTP/2, with `head` as the first request; return whether we do."""
+
     def refused(self, reason: Refused) -> None:
         """Log that a request was refused."""
+
+
+class StreamHandler(Protocol):
+    """What a codec of many streams tells its connection."""
+
+    def begin_stream(self, head: Head, stream: Stream) -> Request:
+        """Return the exchange for a request that has arrived on `stream`."""
+
+    def open_tunnel(self, head: Head, tunnel: Tunnel) -> None:
+        """Run a WebSocket on `tunnel`, whose codec becomes its `socket`."""
+
+    def overload(self) -> Refused | None:
+        """Return the answer to a handshake while too many requests run; it counts as given."""
+
+    def refused(self, reason: Refused) -> None:
+        """Log that a request was refused."""
+
+    def crowded(self) -> None:
+        """Log, once, that a stream was turned away: too many are open, or run."""
+
+    def broke(self, fault: ConnectionFault) -> None:
+        """Log that the client has broken a rule that ends its connection."""
+
+    def forget(self) -> None:
+        """Close at once with RST: nobody listens, and what was written is given up."""
 
 
 class Wire(Protocol):
@@ -142,8 +241,28 @@ class Wire(Protocol):
     def send(self, stream: int, body: bytes, *, more: bool) -> None:
         """Send a further piece of the body. Raises `ValueError` if it is more than announced."""
 
+    def trailers(self, stream: int, headers: Headers) -> None:
+        """End the response with a trailer section. Raises `ValueError` if it cannot be sent."""
+
     def give_up(self, stream: int) -> None:
         """End a response that has begun and cannot be completed."""
+
+
+class InformingWire(Wire, Protocol):
+    """A wire on which interim responses are understood."""
+
+    def inform(self, stream: int, status: int, headers: Headers) -> None:
+        """Send an interim response. Raises `ValueError` when it cannot be sent."""
+
+
+class FileWire(Wire, Protocol):
+    """A wire over which the kernel can send files."""
+
+    async def send_file(self, stream: int, size: int, send: Callable[[], Awaitable[None]]) -> None:
+        """Send a piece of the body, the `size` bytes that `send` sends; more follows.
+
+        Raises `ValueError` if it is more than announced, and what `send` raises.
+        """
 
 
 class Messages(Protocol):
@@ -172,7 +291,9 @@ class Codec(Protocol):
     `deadline` is the monotonic time in seconds at which `expire` wants to be called.
     """
 
-    deadline: float
+    @property
+    def deadline(self) -> float:
+        """Return when `expire` wants to be called."""
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent."""

@@ -100,23 +100,31 @@ class WebSocket(Inbound):
 
         Raises `ValueError`, with nothing sent, when the application's headers cannot be sent.
         """
-        key = self._head.values(b"sec-websocket-key")[0]
-        digest = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
-        lines = [
-            (b"Upgrade", b"websocket"),
-            (b"Connection", b"Upgrade"),
-            (b"Sec-WebSocket-Accept", digest),
-        ]
+        lines = self._proof()
         if subprotocol is not None:
             lines.append((b"Sec-WebSocket-Protocol", subprotocol.encode("ascii")))
         agreement = self._agreement()
         if agreement is not None:
             lines.append((b"Sec-WebSocket-Extensions", agreement.answer))
-        self._port.write(encode_switch(lines, headers, self._port.identity()))
+        self._switch(lines, headers)
         if agreement is not None:
             self.compress(Deflate(agreement, self._limits))
         self.phase = Phase.OPEN
         self._watch(self._port.now())
+
+    def _proof(self) -> Headers:
+        """Return the lines that show that we know what is asked (RFC 6455 section 4.2.2)."""
+        key = self._head.values(b"sec-websocket-key")[0]
+        digest = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+        return [
+            (b"Upgrade", b"websocket"),
+            (b"Connection", b"Upgrade"),
+            (b"Sec-WebSocket-Accept", digest),
+        ]
+
+    def _switch(self, lines: Headers, headers: Headers) -> None:
+        """Send the head that accepts: our `lines`, then the application's `headers`."""
+        self._port.write(encode_switch(lines, headers, self._port.worker.identity))
 
     def _agreement(self) -> Agreement | None:
         if not self._limits.compression:
@@ -136,21 +144,30 @@ class WebSocket(Inbound):
 
         Raises `ValueError`, with nothing sent, if it is wrong.
         """
+        self._start_denial(status, headers, body, more=more)
+
+    def _start_denial(self, status: int, headers: Headers, body: bytes, *, more: bool) -> None:
         response = Response()
         head = response.start(
             self._head,
             status,
             headers,
             None if more else len(body),
-            self._port.identity(),
+            self._port.worker.identity,
             close=True,
         )
         piece = response.body(body, more=more)
         self._response = response
+        self._denying(more=True)
+        self._send_denial(head + piece, more=more)
+
+    def _denying(self, *, more: bool) -> None:
+        """Expect nothing of the client, with a denial that is sent or, with `more`, being sent."""
         self.phase = Phase.DENYING
         self.deadline = math.inf
         self._rest = b""
-        self._send_denial(head + piece, more=more)
+        if not more:
+            self._over()
 
     def deny_further(self, body: bytes, *, more: bool) -> None:
         """Send a further piece of the response. Raises `ValueError` if it is too much."""

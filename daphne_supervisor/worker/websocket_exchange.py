@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daphne_supervisor.logs import Action
-    from daphne_supervisor.worker.connection import Connection
     from daphne_supervisor.worker.head import Head, Headers
-    from daphne_supervisor.worker.waist import Message
+    from daphne_supervisor.worker.waist import Message, Throttled
     from daphne_supervisor.worker.websocket import WebSocket
 
 __all__ = ["WebSocketExchange"]
@@ -29,6 +28,8 @@ logger = logging.getLogger("daphne_supervisor.worker")
 
 #: Bytes of messages that may wait for the application before reading from the client pauses.
 HIGH_WATER = 1_048_576
+#: Messages of a worker behind which who sends lets others have their turn.
+_TURN = 256
 _ABNORMAL, _INTERNAL_ERROR = 1006, 1011
 _FORBIDDEN = 403
 
@@ -36,7 +37,7 @@ _FORBIDDEN = 403
 class WebSocketExchange(Exchange):
     """The exchange of one WebSocket."""
 
-    def __init__(self, connection: Connection, codec: WebSocket, head: Head) -> None:
+    def __init__(self, connection: Throttled, codec: WebSocket, head: Head) -> None:
         """Exchange the messages of `codec`, whose handshake was `head`."""
         super().__init__(connection.service)
         self._connection = connection
@@ -175,7 +176,8 @@ class WebSocketExchange(Exchange):
         is_closing = connection.is_closing  # a step of its own: `WebSocket.receive` says why
         if is_closing():
             await self.refuse()
-        step(self, message)
+        if step(self, message):
+            await asyncio.sleep(0)
         if connection.congested:
             await connection.drained()
             if self.gone:
@@ -224,7 +226,12 @@ class WebSocketExchange(Exchange):
         if not more:
             self.closed(_ABNORMAL, "")
 
-    def _send_message(self, message: dict[str, Any]) -> None:
+    def _send_message(self, message: dict[str, Any]) -> bool:
+        """Send a message; say whether it is time for others to have their turn.
+
+        An application that waits for nothing would keep the event loop, for as long as its client
+        reads as fast as it writes.
+        """
         text, data = message.get("text"), message.get("bytes")
         if (text is None) == (data is None):
             error = "websocket.send needs either text or bytes"
@@ -234,6 +241,7 @@ class WebSocketExchange(Exchange):
             self._codec.send(text.encode("utf-8"), text=True)
         else:
             self._codec.send(as_bytes(data), text=False)
+        return self._service.messages % _TURN == 0
 
     def _close(self, message: dict[str, Any]) -> None:
         code, reason = message.get("code", 1000), message.get("reason") or ""
@@ -276,7 +284,7 @@ class WebSocketExchange(Exchange):
 
 
 if TYPE_CHECKING:
-    _Row = dict[str, Callable[[WebSocketExchange, dict[str, Any]], None]]
+    _Row = dict[str, Callable[[WebSocketExchange, dict[str, Any]], bool | None]]
 
 _CONNECTING: _Row = {
     "websocket.accept": WebSocketExchange._accept,  # noqa: SLF001

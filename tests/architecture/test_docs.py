@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -23,10 +25,10 @@ def tables() -> ModuleType:
     return module
 
 
-def test_the_readme_s_tables_are_those_of_the_code() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/frameworks.md"])
+def test_tables_are_those_of_the_code(page: str) -> None:
     """`make docs` would change nothing."""
-    text = (ROOT / "README.md").read_text()
-    assert tables().filled(text) == text
+    assert tables().filled(page) == (ROOT / page).read_text()
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -27,8 +27,16 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "daphne_supervisor"
 PURE = (
     "activation",
+    "broker.frames",
+    "broker.peers",
+    "broker.queues",
+    "broker.switchboard",
+    "channels.letters",
+    "channels.mailboxes",
+    "channels.messages",
     "endpoints",
     "messages",
+    "notation",
     "master.fates",
     "master.herald",
     "master.model",
@@ -43,10 +51,24 @@ PURE = (
     "master.succession",
     "master.supervisor",
     "worker.fairness",
+    "worker.h2c",
     "worker.head",
+    "worker.head_http2",
     "worker.http1",
     "worker.http1_parser",
+    "worker.http2",
+    "worker.http2_fields",
+    "worker.http2_frames",
+    "worker.http2_limits",
+    "worker.http2_reader",
+    "worker.http2_requests",
+    "worker.http2_response",
+    "worker.http2_responses",
+    "worker.http2_sender",
+    "worker.http2_tunnel",
+    "worker.proxy_protocol",
     "worker.response",
+    "worker.response_fields",
     "worker.scope",
     "worker.waist",
 )
@@ -62,7 +84,17 @@ WORLD = {
     "time",
     "twisted",
 }
-VENDORS = ("autobahn", "h2", "uvloop")
+VENDORS = ("autobahn", "cryptography", "h2", "hpack", "uvloop")
+FOR_DJANGO = {
+    "apps",
+    "checks",
+    "development",
+    "django_site",
+    "management.commands.runserver",
+    "management.commands.serve",
+    "watching",
+}
+"""What Django, or a project's own test, asks for; nothing else of the package may need Django."""
 NOT_IN_MASTER = ("asyncio", "autobahn", "ssl", "twisted", "uvloop")
 
 
@@ -153,6 +185,14 @@ def test_each_foreign_protocol_library_has_one_door() -> None:
         for vendor in _tops(names) & set(VENDORS):
             doors[vendor].add(name)
     assert {vendor: names for vendor, names in doors.items() if len(names) != 1} == {}
+
+
+def test_only_what_django_asks_for_imports_django() -> None:
+    """The package works without it; `pytest_plugin` asks for it inside a function, when told to."""
+    own = {f"daphne_supervisor.{name}" for name in FOR_DJANGO}
+    graph = _graph()
+    assert {name for name, names in graph.items() if "django" in _tops(names)} == FOR_DJANGO
+    assert {name for name, names in graph.items() if names & own} - FOR_DJANGO == {"pytest_plugin"}
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

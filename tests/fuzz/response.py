@@ -272,17 +272,10 @@ def one(connection: h11.Connection, request: bytes) -> Read:
         read.body += bytes(event.data)
 
 
-class Named(Port):
-    """A port whose server says who it is."""
-
-    def identity(self) -> tuple[bytes, bytes, bytes]:
-        """Return the lines of every response."""
-        return Rig().port.identity()
-
-
 def check_handshake(headers: list[Any]) -> None:
     """Answer a WebSocket handshake with `headers`, and check what a client makes of it."""
-    port = Named()
+    port = Port()
+    port.worker.identity = Rig().port.worker.identity
     websocket = WebSocket(port, handshake(), b"", Limits())
     websocket.attach(Listener())
     try:

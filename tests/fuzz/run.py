@@ -14,7 +14,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.fuzz.targets import ROOT, TARGETS, seeds
+from tests.fuzz.targets import ROOT, TARGETS, cases, seeds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +70,10 @@ def start(target: str, seconds: int) -> subprocess.Popen[bytes]:
     (SCRATCH / target / "corpus").mkdir(exist_ok=True)
     for path in seeds(target):
         shutil.copy(path, SCRATCH / target / "corpus" / f"{path.parent.name}-{path.name}")
+    if target == "http2":
+        for name, data in cases().items():
+            if len(data) <= LONGEST:
+                (SCRATCH / target / "corpus" / name).write_bytes(data)
     with log_of(target).open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.run", f"--seconds={seconds}", f"--one={target}"],

@@ -180,7 +180,9 @@ def test_an_overloaded_worker_turns_requests_away(stack: ExitStack) -> None:
 
     So with handshakes; WebSockets that are open take no place, and below the limit all is well.
     """
-    with Daphne(f"{APPS}:probe", "--workers", "1", "--max-inflight", "2") as server:
+    # Who has left an application that does not listen makes room when that is given up.
+    options = ["--workers", "1", "--max-inflight", "2", "--application-close-timeout", "1"]
+    with Daphne(f"{APPS}:probe", *options) as server:
 
         def knock() -> int:
             client = stack.enter_context(Client(server.port))

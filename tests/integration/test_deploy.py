@@ -17,7 +17,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.support.daphne import Daphne
-from tests.support.programs import Program, reserved_port
+from tests.support.programs import PATIENCE, Program, reserved_port
 from tests.support.proxies import Proxy, nginx, rendered
 from tests.support.tools import tool
 
@@ -109,7 +109,8 @@ def _answering_master(where: int | Path) -> int:
     path = str(where) if isinstance(where, Path) else None
     host = "localhost" if path else f"127.0.0.1:{where}"
     transport = httpx.HTTPTransport(uds=path)
-    with httpx.Client(base_url=f"http://{host}", transport=transport) as client:
+    # The service may have to start first.
+    with httpx.Client(base_url=f"http://{host}", transport=transport, timeout=PATIENCE) as client:
         return int(_shown(client.get("/"))["master"])
 
 

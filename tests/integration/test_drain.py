@@ -78,6 +78,7 @@ def test_a_drain_serves_everybody_to_the_end(number: signal.Signals) -> None:
             Client(server.port)
         assert (halfway.piece(), halfway.piece()) == (b"two", b"")
         assert halfway.get("/").closes
+        halfway.close()
         assert server.wait_exit() == 0
 
 
@@ -93,6 +94,7 @@ def test_a_request_in_flight_is_answered_with_close() -> None:
         _wait_for_drain(websocket)
         response = client.response()
         assert (response.status, response.closes, client.rest()) == (200, True, b"")
+        client.close()
         assert server.wait_exit() == 0
 
 
@@ -108,6 +110,8 @@ def test_connections_in_the_queue_are_served() -> None:
         for client in waiting:
             assert client.response().status == 200
             client.close()
+        assert blocking.response().status == 200
+        blocking.close()
         assert server.wait_exit() == 0
 
 
@@ -144,6 +148,7 @@ def test_streams_may_be_told_before_the_end() -> None:
         assert pieces[-1] == b"http.disconnect"
         assert set(pieces[:-1]) == {b"more"}
         assert 0.9 < time.monotonic() - begun < 5
+        client.close()
         assert server.wait_exit() == 0
     assert "(--disconnect-delay 1)" in server.final_log
 
@@ -158,6 +163,9 @@ def test_each_phase_of_a_drain_is_in_the_log() -> None:
         client.ask("/stream")
         client.head()
         server.signal(signal.SIGTERM)
+        while client.piece():
+            pass
+        client.close()
         assert server.wait_exit() == 0
     phases = [
         "worker 1: HTTP connections: 1, with requests in progress: 1; they have 25 s",

@@ -38,12 +38,12 @@ def test_a_blocked_worker_is_replaced_and_its_stacks_are_logged() -> None:
         after = int(get(server.port, "/").text)
     assert after != before
     # The last heartbeat was up to a quarter of the timeout before the block.
-    assert TIMEOUT * 0.7 < noticed < TIMEOUT + 2
+    assert TIMEOUT * 0.7 < noticed < TIMEOUT + 10
     log = server.final_log
     busy_with = re.search(r"worker 1: busy with: (.*)", log)
     assert busy_with is not None
     assert re.fullmatch(
-        r"GET /threads\?60 \d+\.\d s, GET /block [12]\.\d s; threads in synchronous code: 1",
+        r"GET /threads\?60 \d+\.\d s, GET /block \d+\.\d s; threads in synchronous code: 1",
         busy_with.group(1),
     )
     assert f"pid {before}: told to say what it is busy with, and to abort: sent no heartbeat" in log

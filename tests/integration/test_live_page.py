@@ -9,14 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -25,39 +20,24 @@ from playwright.sync_api import expect
 
 from tests.support.browser import chromium, open_page, throttle_upload
 from tests.support.daphne import Daphne
-from tests.support.proxies import nginx
+from tests.support.live import APPLICATION, OPTIONS, named_worker, prepared, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Page
 
-LIVE = Path(__file__).parents[2] / "examples" / "live"
-APPLICATION = "live.asgi:application"
-OPTIONS = ("--workers", "2", "--app-dir", str(LIVE))
+    from tests.support.live import Site
+
 CLOCK = "/clock/"
 MEGABYTE = 1_000_000
-
-
-@dataclass(frozen=True)
-class Site:
-    """The running example: its server, and where browsers find it."""
-
-    server: Daphne
-    url: str
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the example's settings, after making its database."""
-    settings = {
-        "LIVE_DATABASE": str(tmp_path_factory.mktemp("live") / "db.sqlite3"),
-        "LIVE_LONG_POLL_SECONDS": "1",
-        "LIVE_CLOCK_SECONDS": "3",
-    }
-    migrate = [sys.executable, str(LIVE / "manage.py"), "migrate", "--verbosity", "0"]
-    subprocess.run(migrate, env=os.environ | settings, check=True)
-    return settings
+    return prepared(tmp_path_factory.mktemp("live"))
 
 
 @pytest.fixture(scope="module", params=["direct", "nginx"])
@@ -67,18 +47,9 @@ def site(
     environment: dict[str, str],
 ) -> Iterator[Site]:
     """Serve the example with two workers, with or without nginx in front."""
-    if request.param == "direct":
-        with Daphne(APPLICATION, *OPTIONS, env=environment) as server:
-            yield Site(server, server.url)
-        return
-    folder = tmp_path_factory.mktemp("nginx")
-    path = folder / "web.sock"
-    behind = ("--proxy-headers", "--unix-socket", str(path))
-    with (
-        Daphne(APPLICATION, *OPTIONS, *behind, env=environment) as server,
-        nginx(folder, upstream=f"unix:{path}") as front,
-    ):
-        yield Site(server, front.url)
+    folder = tmp_path_factory.mktemp("nginx") if request.param == "nginx" else None
+    with served(environment, behind_nginx_in=folder) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +66,6 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
         yield shown
 
 
-def worker(element: Locator) -> int:
-    """Return the pid of the worker that an element of the page names, once it does."""
-    expect(element).to_have_attribute("data-worker", re.compile(r"^\d+$"))
-    return int(element.get_attribute("data-worker") or 0)
-
-
-def echo(page: Page, text: str) -> None:
-    """Send a message over the WebSocket and wait until it is back."""
-    page.get_by_label("Message").fill(text)
-    page.get_by_role("button", name="Send").click()
-    expect(page.locator("#echo-log li").first).to_contain_text(text)
-
-
 def ticks_reach(page: Page, count: int) -> None:
     """Wait until the clock has ticked at least so often."""
     page.wait_for_function("count => document.all['clock-ticks'].textContent >= count", arg=count)
@@ -115,14 +73,14 @@ def ticks_reach(page: Page, count: int) -> None:
 
 def sign(page: Page, name: str, text: str) -> None:
     """Sign the guest book."""
-    page.get_by_label("Name").fill(name)
+    page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("Note", exact=True).fill(text)
     page.get_by_role("button", name="Sign").click()
 
 
 def test_the_page_names_one_of_the_workers(page: Page, site: Site) -> None:
     """The page says which worker process it comes from."""
-    assert worker(page.locator("#page-worker")) in site.server.worker_pids()
+    assert named_worker(page.locator("#page-worker")) in site.server.worker_pids()
 
 
 def test_the_page_fits_a_telephone(browser: Browser, site: Site) -> None:
@@ -133,50 +91,10 @@ def test_the_page_fits_a_telephone(browser: Browser, site: Site) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_a_websocket_message_comes_back(page: Page, site: Site) -> None:
-    """The echo answers, also text beyond ASCII, from the worker the page says it talks to."""
-    echo(page, "one")
-    echo(page, "zwei, três, четыре, 五, 🙂")
-    expect(page.locator("#echo-log li")).to_have_count(2)
-    connected = worker(page.locator("#echo-worker"))
-    assert connected in site.server.worker_pids()
-    assert worker(page.locator("#echo-log .worker").first) == connected
-
-
-def test_a_reload_closes_with_1012_and_the_page_comes_back_on_a_new_worker(
-    page: Page, site: Site
-) -> None:
-    """HUP: the browser sees "service restart", reconnects by itself and ends on a new worker.
-
-    On the way it may meet an old worker whose turn has not come, and be sent away once more.
-    """
-    old = "|".join(str(pid) for pid in site.server.worker_pids())
-    echo(page, "before")
-    site.server.signal(signal.SIGHUP)
-    expect(page.locator("#echo-close")).to_contain_text("1012")
-    site.server.wait_status("reload done")
-    talks_to = page.locator("#echo-worker")
-    expect(talks_to).not_to_have_attribute("data-worker", re.compile(f"^({old})$"))
-    expect(page.locator("#echo-state")).to_have_text("open")
-    echo(page, "after")
-    assert worker(talks_to) in site.server.worker_pids()
-
-
-def test_a_killed_worker_is_seen_as_1006_and_the_page_comes_back(page: Page) -> None:
-    """`kill -9` of the worker the page talks to: connection lost, and soon another worker."""
-    echo(page, "before")
-    victim = worker(page.locator("#echo-worker"))
-    os.kill(victim, signal.SIGKILL)
-    expect(page.locator("#echo-close")).to_contain_text("1006")
-    expect(page.locator("#echo-state")).to_have_text("open")
-    echo(page, "after")
-    assert worker(page.locator("#echo-worker")) != victim
-
-
 def test_the_clock_ticks_until_it_is_stopped(page: Page, site: Site) -> None:
     """Server-sent events arrive, and go on by themselves when the server has ended a stream."""
     ticks_reach(page, 3)
-    assert worker(page.locator("#clock-worker")) in site.server.worker_pids()
+    assert named_worker(page.locator("#clock-worker")) in site.server.worker_pids()
     ticks_reach(page, 6)  # a stream lasts three seconds here: this is the second one
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#clock-state")).to_have_text("stopped")
@@ -199,7 +117,7 @@ def test_a_long_poll_with_nothing_to_say_ends_and_is_asked_again(page: Page, sit
             pass
         assert answered.value.json()["notes"] == []
     expect(page.locator("#poll-outcome")).to_contain_text("nothing new")
-    assert worker(page.locator("#poll-worker")) in site.server.worker_pids()
+    assert named_worker(page.locator("#poll-worker")) in site.server.worker_pids()
 
 
 def test_an_upload_shows_its_progress_and_arrives_whole(
@@ -220,7 +138,7 @@ def test_an_upload_shows_its_progress_and_arrives_whole(
     expect(page.locator("#upload-size")).to_have_text(str(len(content)))
     expect(page.locator("#upload-digest")).to_have_text(hashlib.sha256(content).hexdigest())
     expect(page.locator("#upload-percent")).to_have_text("100 %")
-    assert worker(page.locator("#upload-worker")) in site.server.worker_pids()
+    assert named_worker(page.locator("#upload-worker")) in site.server.worker_pids()
 
 
 def test_the_guest_book_keeps_what_is_signed(page: Page) -> None:

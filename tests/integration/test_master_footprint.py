@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 MEBIBYTE = 1024 * 1024
 WORKERS = 8
-IDLE = 10.0
-"""Seconds over which wake-ups are counted: two heartbeats of every worker."""
+IDLE = 5.0
+"""Seconds over which wake-ups are counted: a heartbeat of every worker."""
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MEBIBYTE = 1024 * 1024
 SIZE = 200 * MEBIBYTE
 ALLOWED = 5 * MEBIBYTE
+HELD = 768 * 1024
+"""Eight pieces leave together (512 KiB), behind up to 64 KiB of the write buffer; and what the
+allocator loses between them."""
 SETTLED = 50
 """Other requests served in the meantime without another byte of the stream: it stands still."""
 
@@ -78,7 +81,7 @@ def test_an_upload_that_nobody_reads_costs_next_to_nothing(server: Daphne) -> No
 
 
 def test_many_slow_readers_cost_a_buffer_each(server: Daphne) -> None:
-    """Twenty downloads at once that nobody reads stay below 20 times 256 KiB."""
+    """Twenty downloads at once that nobody reads stay below 20 times 768 KiB."""
     (worker,) = server.workers()
     before = _memory(worker)
     clients = [Client(server.port, receive_buffer=65536) for _ in range(20)]
@@ -87,7 +90,7 @@ def test_many_slow_readers_cost_a_buffer_each(server: Daphne) -> None:
             client.ask(f"/stream?{SIZE // 1024}")
             assert client.head().status == 200
         _wait_for_standstill(server)
-        assert _memory(worker) - before < 20 * 256 * 1024
+        assert _memory(worker) - before < 20 * HELD
     finally:
         for client in clients:
             client.close()

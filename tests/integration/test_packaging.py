@@ -51,11 +51,20 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
 
 @pytest.fixture(scope="module")
 def environment(distributions: Distributions, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the `bin` folder of an environment that holds the wheel and what it asks for."""
+    """Return the `bin` folder of an environment that holds the wheel and what it asks for.
+
+    Our own pip installs there: nothing is compiled that nobody imports, and no other pip either.
+    """
     folder = tmp_path_factory.mktemp("environment")
-    _run(sys.executable, "-m", "venv", folder)
-    _run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", distributions.wheel)
+    _run(sys.executable, "-m", "venv", "--without-pip", folder)
+    _pip(folder / "bin", "install", "--quiet", "--no-compile", distributions.wheel)
     return folder / "bin"
+
+
+def _pip(environment: Path, *arguments: str | Path) -> str:
+    """Let our pip work on another environment."""
+    there = ("--python", environment / "python")
+    return _run(sys.executable, "-m", "pip", *there, *arguments)
 
 
 def test_the_package_index_would_take_it(distributions: Distributions) -> None:
@@ -95,7 +104,7 @@ def test_the_sdist_holds_what_a_packager_needs(distributions: Distributions) -> 
 
 def test_the_requirements_agree(environment: Path) -> None:
     """The wheel's requirements can all be met at once, and are."""
-    assert "No broken requirements" in _run(environment / "python", "-m", "pip", "check")
+    assert "No broken requirements" in _pip(environment, "check")
 
 
 def test_it_runs_with_its_runtime_requirements_alone(environment: Path) -> None:
@@ -105,14 +114,34 @@ def test_it_runs_with_its_runtime_requirements_alone(environment: Path) -> None:
     assert _run(environment / "python", "-m", "daphne_supervisor", "--version") == version
 
 
+_IMPORT = """
+import importlib
+for name in {modules}:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        print(name, "wants", error.name.partition(".")[0])
+"""
+
+
 def test_every_module_imports_with_the_runtime_requirements_alone(environment: Path) -> None:
-    """No module needs a package that only developers have."""
+    """But for those that Django, Channels or pytest ask for: who has no such thing has no use."""
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in ROOT.glob("daphne_supervisor/**/*.py")
         if path.stem not in {"__init__", "__main__"}
     ]
-    _run(environment / "python", "-c", f"import {', '.join(modules)}")
+    assert len(modules) > 100
+    said = _run(environment / "python", "-c", _IMPORT.format(modules=sorted(modules)))
+    wants = dict(line.split(" wants ") for line in said.splitlines())
+    assert set(wants.values()) == {"channels", "django", "pytest"}
+    for_others = [  # tests/architecture says which want Django
+        name
+        for name in wants
+        if not name.startswith(("daphne_supervisor.channels.", "daphne_supervisor.management."))
+        and name.count(".") > 1
+    ]
+    assert for_others == []
 
 
 def _cpu(*command: str | Path) -> float:

@@ -8,11 +8,13 @@ import pwd
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ import psutil
 import pytest
 import trustme
 
+from tests.support.certificates import Authority
+from tests.support.client import Client
 from tests.support.daphne import ROOT, Daphne, command, environment
 from tests.support.tools import unavailable
 
@@ -171,6 +175,43 @@ def test_a_port_below_1024_is_bound_first(start: Any) -> None:
         assert status(server)["CapEff"] == "0" * 16
 
 
+_WHO = """
+import os
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class Who:
+    prefix = "who"
+    def parseStreamServer(self, reactor, *args):
+        raise ValueError(str(os.getresuid()))
+
+who = Who()
+"""
+
+
+def test_a_plug_in_is_asked_as_the_user(
+    python: str, variables: dict[str, str], place: Path, everybodys: Path
+) -> None:
+    """Also where the master wants to know what it listens on: it may be the application's."""
+    plugins = everybodys / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "who.py").write_text(_WHO)
+    options = ("-v", "0", "--user", "nobody", "--app-dir", str(everybodys), "-e", "who:1")
+    done = subprocess.run(
+        command(*options, APPLICATION, python=python),
+        env=environment(variables),
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr.endswith(f"ValueError: {(NOBODY.pw_uid,) * 3}\n")
+    assert done.returncode == 2
+
+
 def test_a_key_that_only_root_can_read_is_enough(start: Any, everybodys: Path) -> None:
     """It is read before the rights are given up, for each generation anew."""
     authority = trustme.CA()
@@ -186,6 +227,46 @@ def test_a_key_that_only_root_can_read_is_enough(start: Any, everybodys: Path) -
         url = f"https://127.0.0.1:{server.port}/status"
         seen = httpx.get(url, verify=False, timeout=10).json()  # noqa: S501 - not the question
         assert seen["Uid"] == " ".join([str(NOBODY.pw_uid)] * 4)
+
+
+def test_a_reload_reads_what_the_workers_cannot(start: Any, everybodys: Path) -> None:
+    """They say once that they cannot; a replaced pair is served from the next reload on."""
+    authority = Authority(everybodys)
+    for name in ("key.pem", "all.pem"):
+        (everybodys / name).chmod(0o600)
+    arguments = ("--certfile", f"{everybodys}/cert.pem", "--keyfile", f"{everybodys}/key.pem")
+    authority.trust.check_hostname = False
+    authority.trust.verify_mode = ssl.CERT_NONE
+    with start("--user", "nobody", "-p", "0", "--workers", "3", *arguments) as server:
+        said = f"the workers' user cannot read {everybodys}/key.pem: send HUP when"
+        deadline = time.monotonic() + 10.0
+        while said not in server.log():
+            assert time.monotonic() < deadline
+            server.listen(0.05)
+        server.listen(0.5)
+        assert server.log().count(said) == 1
+        new = authority.issue()
+        (everybodys / "key.pem").chmod(0o600)
+        server.replace_all()
+        with Client(server.port, tls=authority.trust) as client:
+            assert client.get("/status").status == 200
+            assert client.certificate == new
+
+
+def test_workers_that_can_read_take_up_a_replaced_pair(start: Any, everybodys: Path) -> None:
+    """Without a reload, and without root's rights."""
+    authority = Authority(everybodys)
+    pair = ("--certfile", f"{everybodys}/cert.pem", "--keyfile", f"{everybodys}/key.pem")
+    authority.trust.check_hostname = False
+    authority.trust.verify_mode = ssl.CERT_NONE
+    with start("--user", "nobody", "-p", "0", *pair) as server:
+        new = authority.issue()
+        deadline = time.monotonic() + 10.0
+        while time.monotonic() < deadline:
+            with Client(server.port, tls=authority.trust) as client:
+                if client.certificate == new:
+                    return
+    pytest.fail("the new certificate is not served")
 
 
 def test_who_is_not_root_is_told_so_in_one_line(

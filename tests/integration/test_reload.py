@@ -11,7 +11,7 @@ import pytest
 from tests.support.client import get
 from tests.support.daphne import Daphne
 from tests.support.load import Load
-from tests.support.project import Project
+from tests.support.project import Patience, Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,10 +29,15 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
-def server(project: Project) -> Iterator[Daphne]:
+def patience(tmp_path: Path) -> Patience:
+    """Return what says how long a worker may take to be ready: long, to begin with."""
+    return Patience(tmp_path / "daphne.toml")
+
+
+@pytest.fixture
+def server(project: Project, patience: Patience) -> Iterator[Daphne]:
     """Return two workers that serve the project."""
-    # On a machine that is busy with other things a boot may take long; but one that hangs must not.
-    options = ["--workers", "2", "--ready-timeout", "12", "--access-log", "/dev/null"]
+    options = ["--workers", "2", *patience.arguments, "--access-log", "/dev/null"]
     with Daphne(project.application, *options, *project.arguments) as server:
         yield server
 
@@ -97,10 +102,13 @@ def test_code_that_does_not_import_leaves_the_old_workers(server: Daphne, projec
     assert load.answered == load.sent
 
 
-def test_code_that_hangs_leaves_the_old_workers(server: Daphne, project: Project) -> None:
+def test_code_that_hangs_leaves_the_old_workers(
+    server: Daphne, project: Project, patience: Patience
+) -> None:
     """A lifespan startup without end is given up after --ready-timeout, and holds nobody up."""
-    before = server.worker_pids()
     with Load(server.port) as load:
+        seconds = patience.shorten(server)
+        before = server.worker_pids()
         project.release_hanging()
         said = server.reload()
         load.turn()
@@ -109,8 +117,10 @@ def test_code_that_hangs_leaves_the_old_workers(server: Daphne, project: Project
         server.settle(2)
         assert server.worker_pids() == before
         assert _versions(load) == {"v0"}
-        assert len(re.findall(r"gen 2 pid \d+: forked", server.log())) == 1
-        assert re.search(r"ERROR .*was not ready within 12 s \(--ready-timeout\)", server.log())
+        log = server.log()
+        assert len(re.findall(r"gen 3 pid \d+: forked", log)) == 1
+        assert re.search(rf"ERROR .*was not ready within {seconds} s \(--ready-timeout\)", log)
+        patience.lengthen()
         project.release("v1")
         server.replace_all()
         load.turn()

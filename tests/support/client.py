@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -47,10 +48,19 @@ class Response:
 class Client:
     """One connection. Every wait is bounded; `TimeoutError` says that nothing came."""
 
-    def __init__(self, port: int | str, *, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        port: int | str,
+        *,
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+        name: str = "localhost",
+    ) -> None:
         """Connect to `port` of 127.0.0.1, or to the unix socket whose path it is.
 
-        A small `receive_buffer` makes a slow reader.
+        A small `receive_buffer` makes a slow reader. With `tls` a handshake follows that asks for
+        the server `name`, and offers the `session` of an earlier one.
         """
         family = socket.AF_UNIX if isinstance(port, str) else socket.AF_INET
         self.socket = socket.socket(family)
@@ -60,6 +70,10 @@ class Client:
         self._data = b""
         try:
             self.socket.connect(port if isinstance(port, str) else ("127.0.0.1", port))
+            if tls is not None:
+                # Else a request waits for the answer to the end of the handshake, 40 ms.
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.socket = tls.wrap_socket(self.socket, server_hostname=name, session=session)
         except OSError:
             self.socket.close()
             raise
@@ -82,6 +96,17 @@ class Client:
         """The client's own port, 0 on a unix socket, where nobody has one."""
         name = self.socket.getsockname()
         return int(name[1]) if name else 0
+
+    @property
+    def secured(self) -> ssl.SSLSocket:
+        """The socket of a connection with TLS."""
+        assert isinstance(self.socket, ssl.SSLSocket)
+        return self.socket
+
+    @property
+    def certificate(self) -> str:
+        """What the server has shown, in PEM."""
+        return ssl.DER_cert_to_PEM_cert(self.secured.getpeercert(binary_form=True) or b"")
 
     def close(self) -> None:
         """Leave."""

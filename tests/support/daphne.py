@@ -125,10 +125,10 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def _is_zygote(process: psutil.Process) -> bool:
-    """Whether `process` is what workers are forked from, by its title."""
+def _is(role: str, process: psutil.Process) -> bool:
+    """Whether `process` is a zygote, which workers are forked from, or a broker: by its title."""
     try:
-        return ": zygote gen " in " ".join(process.cmdline())
+        return f": {role} " in " ".join(process.cmdline())
     except psutil.NoSuchProcess:  # or a zombie, since a moment ago
         return False
 
@@ -295,11 +295,16 @@ class Daphne:
 
     def workers(self) -> list[psutil.Process]:
         """Its living workers, the leaving ones too, none when the master is gone."""
-        return [child for child in self._children() if not _is_zygote(child)]
+        others = ("zygote", "broker")
+        return [one for one in self._children() if not any(_is(role, one) for role in others)]
 
     def zygotes(self) -> list[psutil.Process]:
         """The living processes that its workers are forked from."""
-        return [child for child in self._children() if _is_zygote(child)]
+        return [child for child in self._children() if _is("zygote", child)]
+
+    def brokers(self) -> list[psutil.Process]:
+        """The living processes that channel layers meet at: one, or none if nobody uses any."""
+        return [child for child in self._children() if _is("broker", child)]
 
     def _children(self) -> list[psutil.Process]:
         try:

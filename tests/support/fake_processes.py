@@ -45,6 +45,8 @@ class FakeHands:
         self.forked: list[tuple[int, int]] = []
         self.kept: list[frozenset[int]] = []
         self.heritages: list[Heritage] = []
+        self.started: list[Callable[[], int]] = []
+        self.ended: list[int] = []
         self.reopened = 0
         self.closed = False
         self.refusal: OSError | None = None
@@ -66,6 +68,17 @@ class FakeHands:
         self._near[slot].setblocking(False)
         self._news.append(Spawned(slot, 100 + len(self.forked)))
         return self._near[slot]
+
+    def start(self, child: Callable[[], int]) -> int:
+        """Remember the child, which never runs; pids begin at 901. Raises `refusal`, if any."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.started.append(child)
+        return 900 + len(self.started)
+
+    def end(self, pid: int) -> None:
+        """Remember who was ended."""
+        self.ended.append(pid)
 
     def signal(self, slot: int, number: signal.Signals) -> None:
         """Remember the signal."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 from tests.support.client import PATIENCE, Client
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
 __all__ = ["Load", "Loss"]
@@ -53,9 +54,16 @@ class _Lane:
 class Load:
     """Requests without pause while the `with` block runs; afterwards, what became of them."""
 
-    def __init__(self, port: int | str, connections: int = 32, target: str = "/") -> None:
+    def __init__(
+        self,
+        port: int | str,
+        connections: int = 32,
+        target: str = "/",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Ask for `target` on so many connections to `port`, or to a unix socket's path."""
         self._port = port
+        self._tls = tls
         self._target = target
         self._lanes = [_Lane() for _ in range(connections)]
         self._stopping = threading.Event()
@@ -125,7 +133,7 @@ class Load:
         server, port, begun = "", 0, time.monotonic()
         lane.sent += 1  # a request that finds no connection is lost as well
         try:
-            with Client(self._port) as client:
+            with Client(self._port, tls=self._tls) as client:
                 port = client.port
                 while True:
                     response = client.get(self._target)

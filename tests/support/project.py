@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Project"]
+    from tests.support.daphne import Daphne
+
+__all__ = ["Patience", "Project"]
 
 _GOOD = '''
 import os
@@ -65,3 +69,31 @@ class Project:
     def release_refusing(self) -> None:
         """Put code on the disk that says that its startup has failed, with a message."""
         self.module.write_text(_REFUSING)
+
+
+class Patience:
+    """A configuration file with --ready-timeout: long for sound code, shorter for what hangs.
+
+    How long code takes to come to where it hangs is the machine's affair. So it is measured.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Live at `path`, and be long."""
+        self._path = path
+        self.arguments = ("--config", str(path))
+        self.lengthen()
+
+    def lengthen(self) -> None:
+        """Be far more than anything needs, from the next reload on."""
+        self._path.write_text("ready-timeout = 60\n")
+
+    def shorten(self, server: Daphne) -> int:
+        """Reload sound code; be no more than twice the time of that, from the next reload on.
+
+        Returns the seconds.
+        """
+        begun = time.monotonic()
+        server.replace_all()
+        seconds = math.ceil(1 + 2 * (time.monotonic() - begun))
+        self._path.write_text(f"ready-timeout = {seconds}\n")
+        return seconds

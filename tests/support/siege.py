@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import resource
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import psutil
 from tests.support.client import PATIENCE, Client
 from tests.support.daphne import APPS, Daphne
 from tests.support.neighbour import Neighbour, Visit
+from tests.support.peak import Peak
 from tests.support.swarm import Ending, Manner, Swarm
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ one. What it must not be is the time for all that they have sent: hundreds of mi
 _STEP = 0.05
 """Seconds between two looks at what is left of a swarm."""
 _UNFINISHED = {psutil.CONN_FIN_WAIT1, psutil.CONN_LAST_ACK, psutil.CONN_CLOSING}
-
-_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 class Siege:
@@ -102,13 +100,13 @@ class Siege:
         for _ in range(_ATTEMPTS):
             quiet = self._neighbour.visit(_SLICE)
             held = self._held()
-            before = self._begin_peak()
+            peak = Peak(self._worker.pid)
             with Swarm(self.server.port, count, manner) as swarm:
                 abused = self._visit_beside(swarm, held)
                 if thrown_out:
                     self._wait_until_forgotten(held, swarm)
                     assert self._orphans() == 0, "closed, but their unsent bytes are kept"
-            grown = self._peak() - before
+            grown = peak.growth
             told.append(f"quiet: {quiet}\nabuse: {abused}, grown by {grown // 1024} KiB")
             assert quiet.failures + abused.failures == [], told
             assert grown <= memory, told
@@ -129,26 +127,25 @@ class Siege:
             swarm.press()
         return self._neighbour.account()
 
-    def _begin_peak(self) -> int:
-        """Let the kernel begin anew with the worker's peak; return its present memory in bytes."""
-        Path(f"/proc/{self._worker.pid}/clear_refs").write_text("5", "ascii")
-        return self._peak()
-
-    def _peak(self) -> int:
-        """Return the most resident memory in bytes that the worker has had since `_begin_peak`."""
-        found = _PEAK.search(Path(f"/proc/{self._worker.pid}/status").read_text("ascii"))
-        assert found is not None
-        return int(found[1]) * 1024
-
     def _wait_until_forgotten(self, held: int, swarm: Swarm | None = None) -> None:
-        """Wait until the worker has no more descriptors than it `held`, whatever `swarm` does."""
+        """Wait until the worker has no more descriptors than it `held`, whatever `swarm` does.
+
+        What the swarm has sent may still be read first. Time in which the worker was ready to do so
+        and had no processor is not counted.
+        """
         deadline = time.monotonic() + PATIENCE
+        delayed = self._delayed()
         while (left := self._held() - held) > 0:
-            assert time.monotonic() < deadline, f"{left} connections are not forgotten"
+            late = time.monotonic() - (self._delayed() - delayed) - deadline
+            assert late < 0, f"{left} connections are not forgotten"
             if swarm is not None:
                 swarm.press_on(_STEP)
         if swarm is not None:
             swarm.press_on(_STEP)  # they hear of it now
+
+    def _delayed(self) -> float:
+        """Return the seconds in which the worker was ready to run and did not, until now."""
+        return int(Path(f"/proc/{self._worker.pid}/schedstat").read_text().split()[1]) / 1e9
 
     def _held(self) -> int:
         """Return the worker's open descriptors, when it has seen to whoever has left until now."""

@@ -30,6 +30,12 @@ def leave(number, frame):
     sys.exit(0)
 signal.signal(signal.SIGTERM, leave)
 signal.signal(signal.SIGINT, leave)
+def until_told(said):
+    # They are waited for: a handler is not called when one comes just before a pause.
+    told = {{signal.SIGTERM, signal.SIGINT}}
+    signal.pthread_sigmask(signal.SIG_BLOCK, told)
+    channel.sendall(said)
+    leave(signal.sigwait(told), None)
 {body}
 """
 
@@ -40,7 +46,7 @@ def program(body: str) -> tuple[str, ...]:
     return sys.executable, "-c", text
 
 
-UNTIL_TOLD = program('channel.sendall(b"ready\\n")\nwhile True: signal.pause()')
+UNTIL_TOLD = program('until_told(b"ready\\n")')
 """A new master that is ready, and says which signal makes it leave."""
 
 

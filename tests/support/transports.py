@@ -120,11 +120,17 @@ class Transport(StringTransport):
         super().__init__(lenient=True)  # type: ignore[no-untyped-call]
         self.peername = ("192.168.1.1", 54321) if peer is None else peer
         self.sockname = ("10.0.0.1", 80) if isinstance(self.peername, tuple) else "/run/socket"
+        self.ssl_object: Any = None
         self.waiting = 0
         """Bytes that the client has not taken."""
         self.shut = False
         self.reset = False
         """Whether it has ended with RST rather than FIN."""
+
+    def get_extra_info(self, name: str) -> Any:
+        """Return the connection's end of TLS, of which alone it is asked."""
+        assert name == "ssl_object"
+        return self.ssl_object
 
     def unsent(self) -> int:
         """Return the bytes that wait in the write buffer."""
@@ -250,8 +256,8 @@ class Line:
         """Connect to `served` from the address `peer`."""
         self.transport = transport or Transport(peer)
         served.share.enter()
-        self.connection = Connection(served, secure=secure)
-        self.connection.makeConnection(self.transport)  # type: ignore[no-untyped-call]
+        self.connection = Connection(served, "https" if secure else "http")
+        self.connection.makeConnection(self.transport)
 
     async def send(self, data: bytes) -> None:
         """Send `data`, and let the server do what it makes of it."""
@@ -313,6 +319,7 @@ class Worker:
     def __init__(self) -> None:
         """Stay."""
         self.lingering = self.draining = self.closing_websockets = False
+        self.identity: Identity = (b"", b"", b"\r\n")
 
 
 class Port:
@@ -374,10 +381,6 @@ class Port:
     def now(self) -> float:
         """Return the time that was set."""
         return self.time
-
-    def identity(self) -> Identity:
-        """Return no lines."""
-        return b"", b"", b"\r\n"
 
 
 class Listener:

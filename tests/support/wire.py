@@ -57,6 +57,7 @@ class FakeWorker:
     lingering: bool = False
     draining: bool = False
     closing_websockets: bool = False
+    identity: tuple[bytes, bytes, bytes] = (DATE, SERVER, SERVER + DATE + b"\r\n")
 
 
 class FakePort:
@@ -127,10 +128,6 @@ class FakePort:
         """Return the time of the test."""
         return self.time
 
-    def identity(self) -> tuple[bytes, bytes, bytes]:
-        """Return what every response carries."""
-        return DATE, SERVER, SERVER + DATE + b"\r\n"
-
 
 class FakeRequest:
     """An exchange without an application. Tests set `full`; the rest is remembered."""
@@ -145,6 +142,7 @@ class FakeRequest:
         self.asked = False
         self.ended = head.length == 0  # then no end is told
         self.started = self.answered = self.gone = self.expired = False
+        self.over = False  # the application has returned
 
     def __repr__(self) -> str:
         """Tell which request it is."""
@@ -154,6 +152,11 @@ class FakeRequest:
     def body(self) -> bytes:
         """Return the body so far."""
         return b"".join(self.pieces)
+
+    @property
+    def running(self) -> bool:
+        """Say whether the application has begun and not ended."""
+        return self.started and not self.over
 
     @property
     def waits_for_continue(self) -> bool:
@@ -174,6 +177,12 @@ class FakeRequest:
         assert not self.ended
         assert not self.gone
         self.pieces.append(data)
+
+    def receive_whole(self, body: bytes) -> None:
+        """Take all of it, before the start."""
+        assert not self.started
+        self.receive_body(body)
+        self.end_body()
 
     def end_body(self) -> None:
         """Be complete, once."""
@@ -204,6 +213,9 @@ class FakeHandler:
         """Begin with nothing."""
         self.requests: list[FakeRequest] = []
         self.upgrades: list[tuple[Head, bytes]] = []
+        self.prefaces: list[bytes] = []
+        self.http2_upgrades: list[tuple[Head, list[tuple[int, int]], bytes]] = []
+        self.speaks_http2 = False
         self.refusals: list[Refused] = []
         self.failure: Exception | None = None
         self.run: Callable[[], None] | None = None
@@ -227,6 +239,16 @@ class FakeHandler:
         """Remember the handshake."""
         assert not self.upgrades
         self.upgrades.append((head, rest))
+
+    def speak_http2(self, data: bytes) -> bool:
+        """Remember the preface, and do what the test has set."""
+        self.prefaces.append(data)
+        return self.speaks_http2
+
+    def upgrade_http2(self, head: Head, values: list[tuple[int, int]], rest: bytes) -> bool:
+        """Remember the upgrade, and do what the test has set."""
+        self.http2_upgrades.append((head, values, rest))
+        return self.speaks_http2
 
     def refused(self, reason: Refused) -> None:
         """Remember the refusal; a connection has one at the most."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from typing import TYPE_CHECKING
 
 import pytest
+from twisted import plugins
 
 from daphne_supervisor import __version__, cgroups, cpus
+from daphne_supervisor.broker import address
 from daphne_supervisor.cli import main
 from daphne_supervisor.errors import ExitCode, UsageError
+from tests.support.endpoint_plugin import installed
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -45,6 +50,7 @@ class Supervision:
         self.heritages.append(heritage)
         self.reread, self.inheritance, self.directory = reread, inheritance, directory
         self.listening = [listener.socket.fileno() >= 0 for listener in heritage.listeners]
+        assert heritage.broker is None or heritage.broker.fileno() >= 0
         if self.error is not None:
             raise self.error
         return self.code
@@ -77,6 +83,40 @@ def test_a_command_line_becomes_a_running_master(tmp_path: Path) -> None:
     assert supervision.listening == [True]
     assert repr(heritage.access_log) == "<AccessLog ->"
     assert supervision.inheritance is None
+    assert heritage.broker is not None
+    assert heritage.broker.fileno() == -1  # closed at the end
+
+
+def test_without_a_socket_for_the_broker_there_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A system that forbids it has a service without a channel layer for all, and is told so."""
+
+    def refuse() -> socket.socket:
+        raise PermissionError(errno.EACCES, "not allowed")
+
+    monkeypatch.setattr(address, "listen", refuse)
+    supervision = Supervision()
+    assert main(["a:b", "-u", str(tmp_path / "x.sock")], {}, supervision) == 0
+    assert supervision.heritage.broker is None
+    said = "no socket for the broker of LocalChannelLayer: not allowed"
+    assert said in capfd.readouterr().err
+
+
+def test_a_plug_in_says_where_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In a child; of what cannot be had there is one line."""
+    installed(tmp_path)
+    place = str(tmp_path / "twisted" / "plugins")
+    monkeypatch.setattr(plugins, "__path__", [*plugins.__path__, place])
+    supervision = Supervision()
+    assert main(["a:b", "-v0", "-e", "haproxy:two:"], {}, supervision) == 0
+    found = [(one.endpoint.plugin, one.endpoint.place) for one in supervision.heritage.listeners]
+    assert found == [("two:", 0), ("two:", 1)]
+    assert all(one.endpoint.proxied for one in supervision.heritage.listeners)
+    assert main(["a:b", "-v0", "-e", "bad:udp"], {}, supervision) == ExitCode.BOOT_FAILED
+    assert capfd.readouterr().err.count("--endpoint bad:udp: its plug-in wants datagrams") == 1
 
 
 def test_listeners_are_released_however_it_ends(tmp_path: Path) -> None:
@@ -167,7 +207,15 @@ def test_sockets_of_systemds_are_known_by_the_environment(
     [
         ([], 2, "APPLICATION is missing: give module:attribute, as in myproject.asgi:application"),
         (["a:b", "-p", "x"], 2, "--port: 'x' is not a port number (0 to 65535)"),
-        (["a:b", "--what"], 2, "--what: no such option"),
+        (["a:b", "--whatever"], 2, "--whatever: no such option"),
+        (
+            ["a:b", "-v0", "-e", "tcp:0:interface=127.0.0.1", "--certfile", "c.pem"],
+            2,
+            (
+                "--certfile: nothing is listened on that would speak TLS with it: give --bind or"
+                " --port, or an endpoint string of the kind ssl:"
+            ),
+        ),
         (["a:b", "-e", "tcp:x"], 2, "--endpoint tcp:x: 'x' is not a port number (0 to 65535)"),
         (
             ["a:b", "-v0", "--fd", "2147483647"],
@@ -275,8 +323,20 @@ def test_a_reload_of_a_wrong_file_says_where(tmp_path: Path) -> None:
     file.write_text("port = 0\n")
     supervision = Supervision()
     main(["a:b", "-v0", "--config", str(file)], {}, supervision)
-    file.write_text("port = 0\nthreads = 0\n")
-    with pytest.raises(UsageError, match=r"shop.toml:2: threads: '0' is not a whole number"):
+    file.write_text("port = 0\nthreads = -1\n")
+    with pytest.raises(UsageError, match=r"shop.toml:2: threads: '-1' is not a number of threads"):
+        supervision.reread(supervision.heritage.config)
+
+
+def test_a_reload_may_not_add_a_certificate_that_nobody_uses(tmp_path: Path) -> None:
+    """As at the start: who gives one believes that TLS is spoken."""
+    file = tmp_path / "shop.toml"
+    file.write_text("")
+    supervision = Supervision()
+    endpoint = "tcp:0:interface=127.0.0.1"
+    main(["a:b", "-v0", "-e", endpoint, "--config", str(file)], {}, supervision)
+    file.write_text("certfile = 'c.pem'\n")
+    with pytest.raises(UsageError, match=r"^--certfile: nothing is listened on"):
         supervision.reread(supervision.heritage.config)
 
 

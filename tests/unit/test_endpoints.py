@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,13 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
 from daphne_supervisor.config import Bind
-from daphne_supervisor.endpoints import Endpoint, TlsFiles, assemble, parse
+from daphne_supervisor.endpoints import Endpoint, TlsFiles, assemble, native, parse, unwrapped
 from daphne_supervisor.errors import BootError, SupervisorError, UsageError
 
+NO_KIND = (
+    "is of no kind that is known: tcp:, tcp6:, ssl:, tls:, unix:, fd:, systemd:, haproxy: or that"
+    " of an installed plug-in of Twisted"
+)
 DEFAULT = ("tcp:port=8000:interface=127.0.0.1", "--port")
 
 
@@ -115,6 +120,11 @@ def test_with_an_option_what_systemd_hands_over_is_only_what_is_asked_for(bind: 
                 "tls": TlsFiles("server.pem", "server.pem", method="TLSv1_2_METHOD"),
             },
         ),
+        ("tls:d", {"port": 443, "host": "::", "tls": TlsFiles(directory="d")}),
+        (
+            "tls:d:8443:5:interface=1.2.3.4",
+            {"port": 8443, "host": "1.2.3.4", "backlog": 5, "tls": TlsFiles(directory="d")},
+        ),
         ("fd:0", {"fileno": 0}),
         ("fd:fileno=7:domain=2", {"fileno": 7}),
     ],
@@ -129,15 +139,18 @@ def test_every_form_of_the_notation_is_read(text: str, expected: dict[str, objec
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "the kinds served are tcp:, ssl:, unix: and fd: (also tcp6: and systemd:)"),
-        ("8000", "the kinds served are tcp:, ssl:, unix: and fd: (also tcp6: and systemd:)"),
-        ("tcp=1", "the kinds served are tcp:, ssl:, unix: and fd: (also tcp6: and systemd:)"),
+        ("", NO_KIND),
+        ("8000", NO_KIND),
+        ("tcp=1", NO_KIND),
+        ("haproxy:", NO_KIND),
         (
-            "haproxy:tcp:80",
-            "the kinds served are tcp:, ssl:, unix: and fd: (also tcp6: and systemd:)",
+            "haproxy:haproxy:tcp:80",
+            "haproxy: stands once, before another endpoint string, as in haproxy:tcp:8000",
         ),
+        ("haproxy:tcp:x", "'x' is not a port number (0 to 65535)"),
         ("tcp:80\\", "a backslash at the end escapes nothing"),
         ("tcp:", "port is missing"),
+        ("tls:", "path is missing"),
         ("tcp:interface=::1", r"interface is given twice (a colon in a value is written \:)"),
         ("tcp:1:2:3:4", "tcp: takes at most 3 parameters: port, interface, backlog"),
         ("tcp:1:speed=2", "tcp: has no parameter 'speed'; there are port, interface, backlog"),
@@ -175,7 +188,7 @@ def test_an_unknown_method_is_answered_with_those_there_are() -> None:
 
 def test_a_string_with_control_characters_stays_on_one_line() -> None:
     """What is shown of a user's text cannot break the line that shows it."""
-    with pytest.raises(UsageError, match=r"^--endpoint 'a\\nb': the kinds") as caught:
+    with pytest.raises(UsageError, match=r"^--endpoint 'a\\nb': is of no kind") as caught:
         parse("a\nb", "--endpoint")
     assert str(caught.value).isprintable()
 
@@ -269,3 +282,40 @@ def test_any_text_gives_an_endpoint_or_one_line(text: str) -> None:
         parse(text, "--endpoint")
     except SupervisorError as error:
         assert "\n" not in str(error)  # noqa: PT017 - some texts are endpoints
+
+
+@pytest.mark.parametrize(
+    "inner", ["tcp:80", r"unix:/run/a\:b:mode=660", "fd:3", "ssl:443:interface=10.0.0.1"]
+)
+def test_haproxy_before_an_endpoint_asks_for_a_header(inner: str) -> None:
+    """In all else it is the endpoint that it stands before."""
+    endpoint = parse(f"haproxy:{inner}", "--endpoint")
+    assert endpoint.proxied
+    assert endpoint.label == f"--endpoint haproxy:{inner}"
+    plain = parse(inner, "--endpoint")
+    assert replace(endpoint, proxied=False, text=inner) == plain
+    assert unwrapped(f"haproxy:{inner}") == (inner, True)
+    assert unwrapped(inner) == (inner, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("tcp:80", True),
+        ("tcp6", True),
+        ("haproxy:tcp:80", True),
+        ("haproxy", True),
+        ("haproxy:haproxy:", True),
+        ("8000", True),
+        ("", True),
+        ("tcp\\", True),
+        ("[::1]:80", True),
+        ("txsni:/certificates:tcp:443", False),
+        ("haproxy:box:1", False),
+        ("two-of:1", False),
+        ("stdio:", False),
+    ],
+)
+def test_what_may_be_a_plug_in_s_is_not_ours(text: str, ours: bool) -> None:  # noqa: FBT001
+    """What cannot be a kind at all is a mistake, of which we say what it is."""
+    assert native(text) is ours

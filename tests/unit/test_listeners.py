@@ -486,6 +486,15 @@ def test_what_nobody_asks_for_is_closed_and_what_is_new_is_opened(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_directory_of_certificates_has_to_be_there(tmp_path: Path) -> None:
+    """What is in it, only a worker's TLS library can say."""
+    with opened(f"tls:{tmp_path}:0:interface=127.0.0.1") as [listener]:
+        assert listener.tls == TlsFiles(directory=str(tmp_path))
+    text = f"tls:{tmp_path}/missing:0"
+    with pytest.raises(BootError, match=rf"^-e {text}: directory '.*' cannot be read: No such"):
+        open_all([parse(text, "-e")], Bind())
+
+
 def test_the_files_of_a_handed_over_tls_listener_are_checked(tmp_path: Path) -> None:
     """They may have changed since the old master looked."""
     key = tmp_path / "key.pem"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daphne_supervisor.config import SECTIONS, Bind, Config, Log, Process, Recycling
+from daphne_supervisor.config import SECTIONS, Bind, Channels, Config, Log, Process, Recycling
 from daphne_supervisor.errors import UsageError
 from daphne_supervisor.sources import (
     _UNCHANGEABLE,
@@ -55,7 +55,7 @@ def toml(path: Path, text: str) -> dict[str, tuple[str, ...]]:
 
 def test_nothing_given_is_every_default() -> None:
     """The application alone makes a configuration."""
-    assert read() == Config(application="a:b")
+    assert read() == Config(application="a:b", process=Process(threads=7))
 
 
 def test_without_an_application_there_is_nothing_to_serve() -> None:
@@ -148,6 +148,16 @@ def test_workers_may_be_counted() -> None:
     assert read({"workers": ("2",)}).process.workers_reason == ""
 
 
+def test_threads_are_counted_unless_somebody_has_chosen() -> None:
+    """Four more than processors, which mostly wait; 0 is a choice too."""
+    assert read({}).process.threads == 7
+    assert read({"workers": ("auto",)}).process.threads == 7
+    assert read({"threads": ("0",), "workers": ("auto",)}).process.threads == 0
+    assert read({"threads": ("9",)}).process.threads == 9
+    many = Recipe(APPLICATION, {}, lambda: (64, ""))
+    assert many.read().process.threads == 32
+
+
 @pytest.mark.parametrize("key", ["proxy-headers-host", "proxy-headers-port"])
 def test_a_header_for_proxies_needs_the_switch(key: str) -> None:
     """As with Daphne, naming the header alone is a mistake, and one line says so."""
@@ -155,6 +165,46 @@ def test_a_header_for_proxies_needs_the_switch(key: str) -> None:
     config = read({key: ("X-Real-IP",), "proxy-headers": ("yes",)})
     assert config.proxy.proxy_headers
     assert "X-Real-IP" in {config.proxy.proxy_headers_host, config.proxy.proxy_headers_port}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "company", "given"),
+    [
+        ("keyfile", "k.pem", "--certfile", {"certfile": ("c.pem",)}),
+        (
+            "ca-certs",
+            "ca.pem",
+            "--client-certs optional or required",
+            {"client-certs": ("optional",)},
+        ),
+        ("client-certs", "required", "--ca-certs", {"ca-certs": ("ca.pem",)}),
+    ],
+)
+def test_what_does_nothing_alone_is_a_mistake(
+    key: str, value: str, company: str, given: dict[str, tuple[str, ...]]
+) -> None:
+    """It would be taken for protection that is not there."""
+    assert complaint({key: (value,)}) == f"--{key}: needs {company} as well"
+    assert read({key: (value,), **given})
+    assert read({"client-certs": ("none",)}).tls.client_certs == "none"
+
+
+def test_daphnes_scopes_are_no_matter_of_wsgi() -> None:
+    """Such an application sees no scope, whoever makes it."""
+    compatible = {"daphne-compat": ("yes",)}
+    expected = "--daphne-compat: needs --interface auto, asgi3 or asgi2 as well"
+    assert complaint(compatible | {"interface": ("wsgi",)}) == expected
+    assert read(compatible | {"interface": ("asgi2",)}).app.daphne_compat
+    assert read(compatible).app.interface == "auto"
+
+
+def test_without_http2_it_is_not_offered() -> None:
+    """And a list on which it stands alone has nothing left."""
+    assert read({}).tls.alpn == ("h2", "http/1.1")
+    assert read({"http2": ("no",)}).tls.alpn == ("http/1.1",)
+    assert read({"http2": ("no",), "alpn": ("h2,http/1.1",)}).tls.alpn == ("http/1.1",)
+    expected = "--alpn: needs http/1.1, or --http2 as well"
+    assert complaint({"http2": ("no",), "alpn": ("h2",)}) == expected
 
 
 def test_variables_that_mean_nothing_are_found() -> None:
@@ -410,6 +460,13 @@ def test_what_only_a_restart_can_change_is_named_and_kept() -> None:
     )
     assert unchangeable(old, old) == []
     assert keep(old, old) == old
+
+
+def test_a_broker_that_lives_on_keeps_its_limits() -> None:
+    """A reload says that others take a restart."""
+    old, new = (Config(application="a:b", channels=Channels(stuck_after=each)) for each in (1, 2))
+    assert unchangeable(old, new) == ["--channels-stuck-after"]
+    assert keep(old, new) == old
 
 
 def test_options_that_need_a_restart_exist() -> None:

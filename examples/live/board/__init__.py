@@ -1,1 +1,1 @@
-"""The one app: a board with a page, an echo, a clock, a guest book and an upload."""
+"""The one app: a board with a page, a chat, a clock, a guest book and an upload."""

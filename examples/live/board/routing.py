@@ -2,6 +2,6 @@
 
 from django.urls import path
 
-from board.consumers import EchoConsumer
+from board.consumers import ChatConsumer
 
-websocket_urlpatterns = [path("ws/echo/", EchoConsumer.as_asgi())]
+websocket_urlpatterns = [path("ws/chat/", ChatConsumer.as_asgi())]

@@ -1,4 +1,4 @@
-"""Settings of the live board.
+"""Settings of the live chat.
 
 Everything a deployment would change comes from the environment; the defaults make a demo on this
 machine. The page carries its own style and script, so there are no static files to collect.
@@ -36,6 +36,9 @@ MIDDLEWARE = [
 ROOT_URLCONF = "live.urls"
 ASGI_APPLICATION = "live.asgi.application"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+
+# The rooms of the chat reach all workers of this server: nothing is to be installed or started.
+CHANNEL_LAYERS = {"default": {"BACKEND": "daphne_supervisor.channels.LocalChannelLayer"}}
 
 DATABASES = {
     "default": {

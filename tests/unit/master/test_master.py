@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import setproctitle
 
+from daphne_supervisor.broker.address import connect, listen, text_of
 from daphne_supervisor.config import Config, Log, Process
 from daphne_supervisor.endpoints import Endpoint
 from daphne_supervisor.errors import BootError, UsageError
@@ -295,6 +296,32 @@ def test_a_silent_worker_is_dumped_killed_and_replaced(
     assert "worker 1 gen 1 pid 101: aborted, its stacks follow: did not" in caplog.text
 
 
+class Sleeper(Clock):
+    """A clock whose reader is stopped just before it reads, when `meanwhile` something happens."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def __call__(self) -> float:
+        """Return the time; once, what has happened meanwhile took 31 s."""
+        happen, self.meanwhile = self.meanwhile, None
+        if happen is not None:
+            happen()
+            self.now += 31
+        return self.now
+
+
+def test_a_master_that_is_stopped_on_its_way_blames_nobody(stage: Stage) -> None:
+    """What was reported until it reads the clock is seen, wherever it stood still."""
+    stage.clock = clock = Sleeper()
+    stage.run(
+        stage.says(1, Ready()),
+        lambda: setattr(clock, "meanwhile", stage.says(1, Heartbeat())),
+        raises(signal.SIGTERM),
+        stage.dies(1),
+    )
+    assert stage.hands.signals == [(1, signal.SIGTERM)]
+
+
 def test_the_master_wakes_by_itself_when_patience_ends(stage: Stage) -> None:
     """Nothing happens, so time alone moves: to the boot timeout and no further."""
     before = stage.clock.now
@@ -552,3 +579,24 @@ def test_all_is_known_from_the_status_file(tmp_path: Path) -> None:
     assert status["workers"][0]["state"] == "ready"
     assert mode == 0o600
     assert not path.exists()
+
+
+def test_a_broker_is_started_and_replaced_while_the_workers_serve(stage: Stage) -> None:
+    """Whoever connects wakes the master up; a broker that dies again waits for its back-off."""
+    with listen() as meeting, connect(text_of(meeting)):
+        stage.heritage = replace(stage.heritage, broker=meeting)
+        code = stage.run(
+            stage.says(1, Ready()),
+            lambda: stage.hands.stranger_dies(901, "signal SIGKILL"),
+            lambda: signal.raise_signal(signal.SIGCHLD),
+            lambda: stage.hands.stranger_dies(902, "signal SIGKILL"),
+            lambda: signal.raise_signal(signal.SIGCHLD),
+            lambda: setattr(stage.clock, "now", stage.clock.now + 0.5),
+            raises(signal.SIGTERM),
+            stage.says(1, Draining("asked to")),
+            stage.dies(1),
+        )
+        assert code == 0
+        assert len(stage.hands.started) == 3
+        assert stage.hands.ended == [903]
+        assert meeting.fileno() == -1

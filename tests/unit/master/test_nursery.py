@@ -31,6 +31,18 @@ def _pause() -> int:
     return 0
 
 
+def _outlive(channel: socket.socket, last_words: bytes) -> int:
+    """Be a process that says something at each SIGABRT, and goes on.
+
+    The signal is waited for: a handler is not called when it comes just before a pause.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGABRT})
+    channel.sendall(b"here\n")
+    while True:
+        signal.sigwait({signal.SIGABRT})
+        channel.sendall(last_words)
+
+
 class Cradle:
     """A nursery whose zygotes are processes that only wait; the test says what they would say."""
 
@@ -275,15 +287,8 @@ def test_a_signal_for_a_stillborn_worker_is_forgotten(cradle: Cradle) -> None:
 def test_force_is_used_against_the_zygote_that_hangs_and_once(cradle: Cradle) -> None:
     """However many workers wait, it gets one SIGABRT: a second would cut the first one's stacks."""
     ours, theirs = socket.socketpair()
-
-    def count() -> int:
-        signal.signal(signal.SIGABRT, lambda *_: theirs.sendall(b"aborted\n"))
-        theirs.sendall(b"here\n")
-        while True:
-            signal.pause()
-
     with ours, theirs:
-        cradle.life = count
+        cradle.life = lambda: _outlive(theirs, b"aborted\n")
         cradle.order(1)
         cradle.order(2)
         theirs.close()
@@ -499,15 +504,8 @@ def test_a_zygote_that_is_retired_while_it_grows_is_killed(cradle: Cradle) -> No
 def test_a_zygote_that_writes_its_stacks_is_left_to_it(cradle: Cradle) -> None:
     """Its workers end with it or, when it does not end, when they are killed."""
     ours, theirs = socket.socketpair()
-
-    def write() -> int:
-        signal.signal(signal.SIGABRT, lambda *_: theirs.sendall(b"writing\n"))
-        theirs.sendall(b"here\n")
-        while True:
-            signal.pause()
-
     with ours, theirs:
-        cradle.life = write
+        cradle.life = lambda: _outlive(theirs, b"writing\n")
         cradle.order(1)
         assert line(ours) == "here\n"
         cradle.nursery.signal(1, signal.SIGABRT)

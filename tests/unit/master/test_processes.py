@@ -217,6 +217,29 @@ def test_strangers_are_reaped_and_told_once(ward: Ward, caplog: pytest.LogCaptur
     assert ward.hands.strangers() == {}
 
 
+def test_another_child_is_a_stranger_that_inherits_nothing(ward: Ward) -> None:
+    """Whoever started it recognises its pid; a worker's channel is closed in it."""
+    (near,) = _born(ward, [ward.spawn(1)])
+    own = os.readlink(f"/proc/self/fd/{near.fileno()}")
+    child = ward.hands.start(lambda: int(own in {_target(one) for one in descriptors()}))
+    assert has_ended(child)
+    ward.hands.news()
+    assert ward.hands.strangers() == {child: "exit code 0"}
+
+
+def test_a_child_that_was_started_can_be_ended(ward: Ward) -> None:
+    """It is killed and reaped, and nobody hears of it."""
+    child = ward.hands.start(lambda: signal.pause() or 0)
+    ward.hands.end(child)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    assert ward.hands.strangers() == {}
+
+
+def _target(descriptor: str) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}") if _open(descriptor) else ""
+
+
 def test_an_orphan_of_a_worker_is_reaped(ward: Ward) -> None:
     """A subprocess that outlives its worker becomes the master's child, and no zombie."""
     ours, theirs = socket.socketpair()

@@ -255,8 +255,7 @@ def test_an_upgrade_is_taken_back(stage: Stage) -> None:
 channel.sendall(b"ready\\n")
 assert channel.recv(3) == b"go\\n"
 assert channel.recv(5) == b"back\\n"
-channel.sendall(b"will go\\n")
-signal.pause()
+until_told(b"will go\\n")
 """
     upgrade = stage.upgrade(program(body))
     upgrade.perform(Launch("asked to"))

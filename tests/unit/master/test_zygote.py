@@ -19,6 +19,7 @@ import psutil
 import pytest
 import setproctitle
 
+from daphne_supervisor.broker.address import VARIABLE, listen, text_of
 from daphne_supervisor.config import App, Config
 from daphne_supervisor.errors import BootError
 from daphne_supervisor.hooks import Hooks
@@ -280,6 +281,22 @@ def test_the_environment_is_the_applications() -> None:
     finally:
         del os.environ["WATCHDOG_USEC"]
     assert "SHOP_COLOUR" not in os.environ
+
+
+def test_workers_are_told_where_the_broker_is() -> None:
+    """Where that of their own master is, or none: not that of a master that has started ours."""
+    facts = telling(lambda _: os.environ.get(VARIABLE))
+    os.environ[VARIABLE] = "@another"
+    try:
+        with listen() as meeting:
+            address = text_of(meeting)
+            for broker, told in ((None, "None"), (meeting, address)):
+                with Mother(1, replace(heritage(facts), broker=broker)) as mother:
+                    mother.heard()
+                    _, channel = mother.bear(1)
+                    assert line(channel) == f"{told}\n"
+    finally:
+        del os.environ[VARIABLE]
 
 
 def test_privileges_are_dropped_before_the_application_is_imported() -> None:

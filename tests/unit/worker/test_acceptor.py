@@ -7,22 +7,30 @@ import errno
 import inspect
 import socket
 import ssl
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daphne_supervisor.config import Config, Http
-from daphne_supervisor.endpoints import Endpoint
+from daphne_supervisor.config import Config, Http, Proxy
+from daphne_supervisor.endpoints import Endpoint, parse
 from daphne_supervisor.listeners import Listener
 from daphne_supervisor.scoreboard import IDLE, Scoreboard
 from daphne_supervisor.worker.acceptor import BURST, PAUSE, Acceptor
 from daphne_supervisor.worker.fairness import STEP_BACK
-from daphne_supervisor.worker.reactor import LoopReactor
+from daphne_supervisor.worker.reactor import Accepted, LoopReactor
 from daphne_supervisor.worker.service import Service
+from daphne_supervisor.worker.tls_alert import descriptor
 from tests.support.transports import Stage, on_loop, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+V2_OF_TLS = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x14" + bytes(
+    (192, 0, 2, 7, 192, 0, 2, 8, 0, 1, 0, 2, 0x20, 0, 5, 1, 0, 0, 0, 0)
+)
+"""A PROXY header whose client has spoken TLS."""
 
 
 class Queue:
@@ -30,11 +38,16 @@ class Queue:
 
     family = socket.AF_INET
 
-    def __init__(self, *waiting: int | OSError) -> None:
-        """Have these in the queue: connections, by number, and errors."""
+    def __init__(self, *waiting: int | OSError, name: Any = ("127.0.0.1", 8000)) -> None:
+        """Have these in the queue: connections, by number, and errors; be bound to `name`."""
+        self._name = name
         self.waiting = list(waiting)
         self.closed = False
         self.given: list[Connected] = []
+
+    def getsockname(self) -> Any:
+        """Return what it is bound to."""
+        return self._name
 
     def take(self) -> Connected:
         """Return the next connection, or raise the next error."""
@@ -57,6 +70,11 @@ class Connected:
     def __init__(self, number: int) -> None:
         """Be the connection `number`."""
         self.number = number
+        self.peer = ("127.0.0.1", number)
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self.number
 
 
 class Reactor:
@@ -64,10 +82,13 @@ class Reactor:
 
     def __init__(self) -> None:
         """Watch nothing."""
+        self.descriptors: list[int] = []
         self.loop = self
         self.readers: dict[object, Callable[[], object]] = {}
         self.later: list[tuple[float, Callable[[], object]]] = []
         self.served: list[tuple[Connected, Any, float]] = []
+        self.names: list[Any] = []
+        """What our ends of the accepted connections are said to be called."""
         self.error: Exception | None = None
         self.waiting = True
         """Whether somebody is seen to wait at the listener."""
@@ -97,9 +118,10 @@ class Reactor:
         callback()
         return delay
 
-    def accept(self, queue: Queue, family: int) -> Connected:
+    def accept(self, queue: Queue, family: int, name: Any) -> Connected:
         """Take who waits first."""
         assert family == socket.AF_INET
+        self.names.append(name)
         return queue.take()
 
     def serve(
@@ -111,6 +133,7 @@ class Reactor:
         opened: Callable[[Exception | None], None],
     ) -> None:
         """Note what is to be served, when its handshake is done."""
+        self.descriptors.append(descriptor.get())
 
         def finish() -> None:
             if self.error is None:
@@ -139,9 +162,18 @@ def acceptor(queue: Queue, served: Service | None = None) -> tuple[Acceptor, Rea
     return Acceptor(listener, None, served or service(Stage()), reactor), reactor  # type: ignore[arg-type]
 
 
+def secure_acceptor(queue: Queue, served: Service) -> tuple[Acceptor, Reactor, SimpleNamespace]:
+    """Return an acceptor that speaks TLS, and its credentials."""
+    reactor = Reactor()
+    endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--endpoint")
+    listener = Listener(queue, endpoint, "TCP address x")  # type: ignore[arg-type]
+    credentials = SimpleNamespace(context=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    return Acceptor(listener, credentials, served, reactor), reactor, credentials  # type: ignore[arg-type]
+
+
 @on_loop
 async def test_who_waits_is_served() -> None:
-    """With the time for a handshake that --head-timeout gives."""
+    """At once; there is no handshake before."""
     queue = Queue(1)
     accepting, reactor = acceptor(queue)
     reactor.handshakes = []
@@ -150,7 +182,7 @@ async def test_who_waits_is_served() -> None:
     assert accepting.opening == 1
     reactor.shake_hands()
     ((connection, context, patience),) = reactor.served
-    assert (connection.number, context, patience) == (1, None, 30.0)
+    assert (connection.number, context, patience) == (1, None, 0.0)
     assert accepting.opening == 0
 
 
@@ -471,15 +503,177 @@ async def test_a_handshake_that_is_not_done_is_counted() -> None:
 
 
 @on_loop
-async def test_a_context_makes_connections_secure() -> None:
-    """What is served over TLS knows it."""
+async def test_credentials_make_connections_secure() -> None:
+    """What is served over TLS has the context that is in force when it begins, and its time."""
+    accepting, reactor, credentials = secure_acceptor(Queue(1, 2), service(Stage()))
+    accepting.accept()
+    first = credentials.context
+    credentials.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    accepting.accept()
+    assert [context for _, context, _ in reactor.served] == [first, credentials.context]
+    assert [patience for _, _, patience in reactor.served] == [10.0, 10.0]
+    assert reactor.descriptors == [1, 2]
+    assert descriptor.get() == -1
+    assert accepting.opening == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (None, None),
+        (ConnectionResetError(), None),
+        (
+            ConnectionAbortedError("SSL handshake is taking longer than 10 seconds"),
+            (
+                "TCP address x: TLS handshake with 127.0.0.1:1 failed: not done within"
+                " --tls-handshake-timeout"
+            ),
+        ),
+    ],
+)
+@on_loop
+async def test_a_handshake_that_fails_is_explained(
+    error: Exception | None, line: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one line, with the client; who has left is not worth one."""
+    caplog.set_level("INFO")
     served = service(Stage())
-    reactor = Reactor()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--endpoint")
-    listener = Listener(Queue(1), endpoint, "TCP address x")  # type: ignore[arg-type]
-    Acceptor(listener, context, served, reactor).accept()  # type: ignore[arg-type]
-    assert reactor.served[0][1] is context
+    accepting, reactor, _ = secure_acceptor(Queue(1), served)
+    reactor.error = error
+    accepting.accept()
+    said = [each.getMessage() for each in caplog.records]
+    assert said == ([] if line is None else [line])
+    assert (accepting.opening, served.share.connections) == (0, 0 if error else 1)
+
+
+@pytest.mark.parametrize(
+    ("bound", "known"),
+    [
+        (("127.0.0.1", 80), ("127.0.0.1", 80)),
+        (("fd00::1", 80, 0, 0), ("fd00::1", 80, 0, 0)),
+        (("0.0.0.0", 80), None),
+        (("::", 80, 0, 0), None),
+        ("/run/x.socket", None),
+    ],
+)
+@on_loop
+async def test_our_end_s_name_is_known_where_all_share_it(bound: Any, known: Any) -> None:
+    """A listener on every interface does not know by which one a client will come."""
+    queue = Queue(1, name=bound)
+    accepting, reactor = acceptor(queue)
+    accepting.open()
+    reactor.readers[queue]()
+    assert reactor.names[0] == known
+
+
+class Proxied:
+    """Connections that a proxy passes on, and what is built for them."""
+
+    def __init__(self, text: str = "tcp:0", **proxy: Any) -> None:
+        """Listen as the endpoint says."""
+        self.client, self._ours = socket.socketpair()
+        self.accepted = Accepted(self._ours.fileno(), socket.AF_UNIX, ("127.0.0.1", 5))
+        self.served = service(Stage(), proxy=Proxy(**proxy))
+        listener = Listener(Queue(), parse(text, "--endpoint"), "TCP address x")  # type: ignore[arg-type]
+        self.built: Any = None
+        self.entrance = Entrance()
+        plugged = self.entrance if text == "haproxy:fd:3" else None
+        self.acceptor = Acceptor(listener, None, self.served, self, plugged)  # type: ignore[arg-type]
+
+    def accept(self, *_: object) -> Accepted:
+        """Take who waits."""
+        return self.accepted
+
+    def serve(self, accepted: Accepted, build: Any, *rest: Any) -> None:
+        """Build what serves, and open it."""
+        assert accepted is self.accepted
+        self.built = build()
+        rest[-1](None)
+
+    def take(self, data: bytes) -> None:
+        """Send `data`, and be accepted."""
+        self.client.send(data)
+        assert self.acceptor.accept()
+
+    def close(self) -> None:
+        """Be gone."""
+        self.client.close()
+        self._ours.close()
+
+
+class Entrance:
+    """A plug-in's, which builds what it was told."""
+
+    opened = 0
+
+    def open(self) -> None:
+        """Begin."""
+        self.opened += 1
+
+    def close(self) -> None:
+        """End."""
+        self.opened -= 1
+
+    def build(self, peer: Any, opening: Callable[[int], None], **how: bool) -> Any:
+        """Return what it was given."""
+        opening(3)
+        return peer, how
+
+
+@pytest.mark.parametrize(
+    ("data", "peer", "forwards", "secure"),
+    [
+        (b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n", ("192.0.2.7", 1), True, False),
+        (b"PROXY UNKNOWN\r\n", ("127.0.0.1", 5), False, False),
+        (V2_OF_TLS, ("192.0.2.7", 1), True, True),
+    ],
+)
+@on_loop
+async def test_a_proxy_says_whose_connection_it_is(
+    data: bytes,
+    peer: Any,
+    forwards: bool,  # noqa: FBT001
+    secure: bool,  # noqa: FBT001
+) -> None:
+    """And whether there was TLS; to a plug-in as to a connection of our own."""
+    own = Proxied("haproxy:tcp:0")
+    own.take(data)
+    assert (own.accepted.peer, own.built.forwards, own.acceptor.opening) == (peer, forwards, 0)
+    assert own.built._secure is secure
+    other = Proxied("haproxy:fd:3")
+    other.take(data)
+    assert other.built == (peer, {"forwards": forwards, "secure": secure})
+    assert other.acceptor.opening == 3
+    own.close()
+    other.close()
+
+
+@on_loop
+async def test_a_header_is_asked_for_by_the_option_too() -> None:
+    """Optional, it may be missing; required, the connection is counted out, and closed."""
+    optional = Proxied(proxy_protocol="optional")
+    optional.take(b"GET / HTTP/1.1\r\n")
+    assert optional.built.forwards
+    optional.close()
+    required = Proxied(proxy_protocol="required")
+    required.take(b"GET / HTTP/1.1\r\n")
+    assert required.built is None
+    assert (required.acceptor.opening, required.served.share.connections) == (0, 0)
+    required._ours.detach()
+    required.close()
+
+
+@on_loop
+async def test_a_plug_in_begins_and_ends_with_its_listener() -> None:
+    """When the worker accepts, and when it leaves."""
+    reactor, entrance = Reactor(), Entrance()
+    endpoint = Endpoint(kind="tcp", text="box:0", origin="--endpoint", plugin="box:0")
+    listener = Listener(Queue(), endpoint, "TCP address x")  # type: ignore[arg-type]
+    accepting = Acceptor(listener, None, service(Stage()), reactor, entrance)  # type: ignore[arg-type]
+    accepting.open()
+    assert entrance.opened == 1
+    accepting.close(last_call=False)
+    assert entrance.opened == 0
 
 
 def test_the_real_reactor_has_what_the_fake_has() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from daphne_supervisor.config import App
 from daphne_supervisor.errors import BootError
 from daphne_supervisor.worker.application import ApplicationError, load, put_first_on_path
 
@@ -45,6 +46,12 @@ def legacy(scope):
     return call
 
 number = 42
+
+def make():
+    return Inner().application
+
+def fail():
+    raise KeyError("settings")
 """
 
 
@@ -64,6 +71,40 @@ def test_an_application_is_found(write: Callable[[str, str], None], attribute: s
     write("found_application", APPLICATION)
     application = load(f"found_application:{attribute}")
     assert asyncio.run(_call(application)) == [{"type": "x"}]
+
+
+def test_a_factory_makes_the_application(write: Callable[[str, str], None]) -> None:
+    """What it returns is served, and may be of any interface."""
+    write("found_application", APPLICATION)
+    application = load("found_application:make", App(factory=True))
+    assert asyncio.run(_call(application)) == [{"type": "x"}]
+
+
+def test_a_factory_that_fails_tells_its_own_story(write: Callable[[str, str], None]) -> None:
+    """As a module does; one that is no factory is one line, without a traceback."""
+    write("found_application", APPLICATION)
+    with pytest.raises(ApplicationError, match=r"--factory: .* has failed: KeyError") as caught:
+        load("found_application:fail", App(factory=True))
+    assert caught.value.traceback.count("File ") == 1
+    with pytest.raises(BootError, match=r"--factory: .* takes arguments \(scope\)") as plain:
+        load("found_application:legacy", App(factory=True))
+    assert not isinstance(plain.value, ApplicationError)
+
+
+def test_the_interface_is_what_is_asked_for(write: Callable[[str, str], None]) -> None:
+    """An application that has another one is refused."""
+    write("found_application", APPLICATION)
+    with pytest.raises(BootError, match="--interface wsgi: application"):
+        load("found_application:legacy", App(interface="wsgi"))
+
+
+def test_the_scope_is_daphnes_when_that_is_asked_for(write: Callable[[str, str], None]) -> None:
+    """And an application that is used as it is gets it whole."""
+    write("found_application", APPLICATION)
+    plain = load("found_application:place.application")
+    compatible = load("found_application:place.application", App(daphne_compat=True))
+    assert plain.__name__ == "application"
+    assert type(compatible).__name__ == "DaphneScopes"
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import gc
 import math
+import ssl
 import weakref
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daphne_supervisor.config import Http, Proxy
+from daphne_supervisor.config import Http, Http2, Proxy, Tls
 from daphne_supervisor.config import WebSocket as Limits
 from daphne_supervisor.worker.connection import Connection
 from daphne_supervisor.worker.response import RETRY_AFTER
-from tests.support.transports import HANDSHAKE, Line, Stage, Transport, on_loop, service, turn
+from tests.support.certificates import Authority
+from tests.support.http2_lines import FIELDS, chosen, h2_client
+from tests.support.transports import (
+    HANDSHAKE,
+    Line,
+    Stage,
+    Transport,
+    on_loop,
+    service,
+    turn,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -37,13 +54,85 @@ async def test_the_client_is_known(peer: object, client: object, text: str) -> N
     assert line.connection.peer.text == text
 
 
-@pytest.mark.parametrize(("secure", "scheme"), [(False, "http"), (True, "https")])
 @on_loop
-async def test_tls_is_known(*, secure: bool, scheme: str) -> None:
-    """The scope says which scheme the client has used."""
+async def test_tls_is_known(tmp_path: Path) -> None:
+    """The scope says which scheme the client has used, and with TLS what it has agreed upon."""
+    authority = Authority(tmp_path)
+    _, server = authority.shake(authority.credentials())
+    for secure, scheme in ((False, "http"), (True, "https")):
+        stage, transport = Stage(), Transport()
+        transport.ssl_object = server
+        await Line(service(stage), secure=secure, transport=transport).ask()
+        assert stage.call.scope["scheme"] == scheme
+        assert ("tls" in stage.call.scope["extensions"]) is secure
+
+
+@on_loop
+async def test_tls_that_somebody_else_has_spoken_is_not_described() -> None:
+    """A proxy may say that it has; the scheme is all that is known then."""
     stage = Stage()
-    await Line(service(stage), secure=secure).ask()
-    assert stage.call.scope["scheme"] == scheme
+    await Line(service(stage), secure=True).ask()
+    assert stage.call.scope["scheme"] == "https"
+    assert "tls" not in stage.call.scope["extensions"]
+
+
+@pytest.mark.parametrize(
+    ("secure", "plain", "sends"),
+    [(False, True, True), (True, True, False), (False, False, False)],
+)
+@on_loop
+async def test_files_are_sent_into_plain_sockets_only(
+    *, secure: bool, plain: bool, sends: bool
+) -> None:
+    """What TLS or a plug-in stands before has to see the bytes."""
+    transport = Transport()
+    if plain:
+        transport.limit_unsent = lambda most: None  # type: ignore[attr-defined]  # noqa: ARG005
+    line = Line(service(Stage()), secure=secure, transport=transport)
+    assert line.connection.sends_files is sends
+
+
+class Resumed:
+    """A connection whose session has another certificate of the client's."""
+
+    def __init__(self, connection: ssl.SSLObject, certificate: str) -> None:
+        """Be `connection`, but for the `certificate`."""
+        self._connection = connection
+        self._certificate = certificate
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the connection has."""
+        return getattr(self._connection, name)
+
+    def getpeercert(self, *, binary_form: bool) -> bytes:
+        """Return the certificate."""
+        assert binary_form
+        return ssl.PEM_cert_to_DER_cert(self._certificate)
+
+
+@on_loop
+async def test_who_is_not_to_be_believed_any_more_is_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client whose certificate has expired may still have a session to resume."""
+    caplog.set_level("INFO")
+    authority = Authority(tmp_path)
+    yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+    expired = authority.issue("client.example", until=yesterday)
+    tls = Tls(client_certs="optional", ca_certs=str(tmp_path / "ca.pem"))
+    authority.issue()
+    client = authority.client(tmp_path / "all.pem")
+    _, server = authority.shake(authority.credentials(tls), client)
+    transport = Transport()
+    transport.ssl_object = Resumed(server, expired)
+    line = Line(service(Stage()), transport=transport, secure=True)
+    assert line.aborted
+    assert caplog.messages == [
+        (
+            "192.168.1.1:54321: the certificate of its resumed session is refused:"
+            " certificate has expired"
+        )
+    ]
 
 
 @on_loop
@@ -160,7 +249,7 @@ async def test_what_breaks_in_us_as_a_client_catches_up_costs_one_connection(
     line.stall()
     sending = asyncio.ensure_future(stage.call.body(b"x"))
     await turn()
-    line.connection.identity = None  # type: ignore[assignment]
+    line.connection.service.identity = None  # type: ignore[assignment]
     line.catch_up()
     await sending
     assert line.aborted
@@ -491,8 +580,108 @@ async def test_the_log_shows_the_client_behind_a_proxy() -> None:
 @on_loop
 async def test_a_transport_is_asked_for_nothing_it_does_not_have() -> None:
     """Any Twisted transport with `unsent` will do."""
-    connection = Connection(service(Stage()), secure=False)
-    connection.makeConnection(Transport())  # type: ignore[no-untyped-call]
+    connection = Connection(service(Stage()), "http")
+    connection.makeConnection(Transport())
     connection.dataReceived(GET)
     await turn()
     assert len(connection.service.exchanges) == 1
+
+
+# -- HTTP/2 --
+
+
+@pytest.mark.parametrize(("protocol", "version"), [("h2", "2"), ("http/1.1", "1.1"), (None, "1.1")])
+@on_loop
+async def test_the_client_chooses_its_protocol(protocol: str | None, version: str) -> None:
+    """With TLS by ALPN (RFC 7301)."""
+    stage = Stage()
+    line = chosen(service(stage), protocol)
+    if version == "2":
+        client = h2_client()
+        client.send_headers(1, FIELDS, end_stream=True)
+        await line.send(client.data_to_send())
+    else:
+        await line.ask()
+    assert (stage.call.scope["http_version"], stage.call.scope["scheme"]) == (version, "https")
+    await line.leave()
+    await stage.call.returns()
+
+
+@pytest.mark.parametrize(
+    ("who", "peer", "spoken"),
+    [
+        ("trusted", ("127.0.0.1", 1), True),
+        ("trusted", ("192.168.1.1", 1), False),
+        ("trusted", "", True),
+        ("any", ("192.168.1.1", 1), True),
+        ("off", ("127.0.0.1", 1), False),
+    ],
+)
+@pytest.mark.parametrize("way", ["at once", "upgrade"])
+@on_loop
+async def test_http2_without_tls(who: str, peer: Any, way: str, *, spoken: bool) -> None:
+    """--h2c: for whom; others are refused, or stay with HTTP/1.1."""
+    stage = Stage()
+    line, client = Line(service(stage, http2=Http2(h2c=who)), peer), h2_client()
+    if way == "at once":
+        client.send_headers(1, FIELDS, end_stream=True)
+        await line.send(client.data_to_send())
+        if not spoken:
+            assert b" 505 " in line.take()
+            await line.leave()
+            return
+    else:
+        await line.ask(
+            b"/",
+            b"GET",
+            b"Connection: Upgrade, HTTP2-Settings",
+            b"Upgrade: h2c",
+            b"HTTP2-Settings: AAMAAABk",
+        )
+        assert line.take().startswith(b"HTTP/1.1 101 Switching Protocols\r\n") is spoken
+    assert stage.call.scope["http_version"] == ("2" if spoken else "1.1")
+    await line.leave()
+    await stage.call.returns()
+
+
+@on_loop
+async def test_what_comes_behind_an_upgrade_is_read() -> None:
+    """A client may be faster than our answer."""
+    stage = Stage()
+    line, client = Line(service(stage), ("127.0.0.1", 1)), h2_client()
+    await line.send(
+        b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: \r\n\r\n" + client.data_to_send()
+    )
+    assert line.take().count(b"\0\0\0\4\1\0\0\0\0") == 1
+    await line.leave()
+    await stage.call.returns()
+
+
+@on_loop
+async def test_http2_without_tls_can_be_off_altogether() -> None:
+    """--no-http2."""
+    line = Line(service(Stage(), http2=Http2(enabled=False)), ("127.0.0.1", 1))
+    await line.send(h2_client().data_to_send())
+    assert b" 505 " in line.take()
+    await line.leave()
+
+
+@on_loop
+async def test_a_connection_that_begins_while_the_worker_leaves() -> None:
+    """It is told at once, whichever way it came to HTTP/2."""
+    served = service(Stage())
+    served.draining = served.lingering = True
+    for line in (chosen(served), Line(served, ("127.0.0.1", 1))):
+        await line.send(h2_client().data_to_send())
+        assert b"\7\0\0\0\0\0\x7f\xff\xff\xff" in line.take()
+        await line.leave()
+
+
+@on_loop
+async def test_whom_to_tell_when_websockets_leave() -> None:
+    """Nobody on HTTP/1.1, the connection itself once it is one."""
+    line = Line(service(Stage()))
+    assert line.connection.websockets == []
+    await line.send(HANDSHAKE)
+    assert line.connection.websockets == [line.connection]

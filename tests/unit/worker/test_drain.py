@@ -8,6 +8,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 
 from daphne_supervisor.config import Drain
 from daphne_supervisor.worker.drain import Departure, spread, websocket_time
@@ -83,6 +85,27 @@ async def until(wanted: Callable[[], bool]) -> None:
     """Let the loop turn until it is as `wanted`; the time of the whole test is bounded."""
     while not wanted():
         await turn()
+
+
+class Clock:
+    """The time of the running loop, which stands still: however slow the machine is."""
+
+    def __init__(self) -> None:
+        """Stop the time."""
+        self._loop: Any = asyncio.get_running_loop()
+        self._real = self._loop.time
+        self._now = self._real()
+        self._loop.time = lambda: self._now
+
+    async def wait(self, seconds: float) -> None:
+        """Let so much time pass at once."""
+        self._now += seconds
+        await turn()
+
+    def go_on(self) -> None:
+        """Let the time pass by itself again, from where it stands."""
+        ahead = self._now - self._real()
+        self._loop.time = lambda: self._real() + ahead
 
 
 @pytest.fixture(autouse=True)
@@ -234,6 +257,30 @@ class Ordered(list[Any]):
 
 
 @on_loop
+async def test_websockets_on_streams_are_closed_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Each of them; the connection hears GOAWAY, and ends with the last."""
+    scene, client = Scene(), H2Connection(H2Configuration(client_side=True))
+    line = Line(scene.service, ("127.0.0.1", 1))
+    client.initiate_connection()
+    fields = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http")]
+    fields += [(":authority", "a"), (":path", "/"), ("sec-websocket-version", "13")]
+    for number in (1, 3):
+        client.send_headers(number, fields)
+        await line.send(client.data_to_send())
+        await scene.stage.call.send({"type": "websocket.accept"})
+        line.take()
+        client.clear_outbound_data_buffer()
+    leaving = scene.leave()
+    await until(lambda: line.sent.count(RESTART) == 2)
+    assert b"\0\0\x08\7\0\0\0\0\0\x7f\xff\xff\xff" in line.sent
+    await line.leave()
+    for call in scene.stage.calls:
+        await call.returns()
+    await leaving
+    assert "WebSockets that are closed with 1012: 2, over 0.2 s" in "".join(said(caplog))
+
+
+@on_loop
 async def test_the_order_of_websockets_is_chance() -> None:
     """Those of one client, opened one after the other, do not come back one after the other."""
     scene = Scene(websocket_time=0.0)
@@ -255,18 +302,24 @@ async def test_websockets_may_stay_until_the_end_is_near(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """--ws-drain wait: also one whose application answers meanwhile."""
+    clock = Clock()
     scene = Scene(websockets="wait", graceful_timeout=1.0, websocket_time=0.1)
     late, early = await scene.websocket(accepted=False), await scene.websocket()
-    begun = scene.service.now()
     leaving = scene.leave()
     await turn()
     await scene.stage.calls[0].send({"type": "websocket.accept"})
     assert late.take().startswith(b"HTTP/1.1 101 ")
     assert early.take() == b""
-    await until(lambda: RESTART in late.sent and RESTART in early.sent)
-    assert 0.8 <= scene.service.now() - begun < 1.0
+    await clock.wait(0.79)
+    assert RESTART not in late.sent
+    assert RESTART not in early.sent
+    await clock.wait(0.02)
+    await clock.wait(0.1)
+    assert RESTART in late.sent
+    assert RESTART in early.sent
     for line in (late, early):
         await scene.over(line)
+    clock.go_on()
     await leaving
     assert said(caplog) == [
         "worker 3: WebSockets that may stay: 2, for 0.8 s (--ws-drain wait)",

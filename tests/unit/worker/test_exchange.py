@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daphne_supervisor.config import Http
 from daphne_supervisor.worker.exchange import ClientDisconnected, Exchange, as_bytes, unexpected
+from daphne_supervisor.worker.thread_pool import Work
 from tests.support.transports import Stage, on_loop, service, turn
 
 if TYPE_CHECKING:
@@ -87,6 +89,18 @@ async def test_a_call_returns() -> None:
 
 
 @on_loop
+async def test_it_knows_the_synchronous_code_that_it_asks_for() -> None:
+    """Whichever task of it asks, and whatever thread it is to run on."""
+    exchange, _, served = await started()
+    other = Work(served.threads.begin().lease, int, (), {})
+    own = Work(exchange._call.lease, int, (), {})
+    free = Work(None, int, (), {})
+    assert [exchange.asks(work) for work in (other, own, free)] == [False, True, False]
+    free.asker = exchange._call.lease
+    assert exchange.asks(free)
+
+
+@on_loop
 async def test_beyond_max_inflight_nothing_is_called() -> None:
     """The kind of exchange answers instead; what was turned away is no request, and has no end."""
     stage = Stage()
@@ -124,6 +138,84 @@ async def test_a_call_that_lets_the_disconnect_pass_has_returned(
         await stage.call.send({"type": "x"})
     await stage.call.raises(ClientDisconnected())
     assert (exchange.end, caplog.records) == (["returned"], [])
+
+
+class StreamDisconnect(Exception):
+    """What a framework makes of it that its client has left."""
+
+
+def chained(error: BaseException, *causes: BaseException) -> BaseException:
+    """Return `error`, raised from `causes`, the latest first."""
+    latest = error
+    for cause in causes:
+        latest.__cause__ = cause
+        latest = cause
+    return error
+
+
+def caused_by_itself() -> BaseException:
+    """Return an exception whose chain has no end."""
+    error = RuntimeError("mine")
+    error.__cause__ = error
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StreamDisconnect(),
+        ExceptionGroup("tasks", [chained(OSError(), ValueError(), ClientDisconnected())]),
+        ExceptionGroup("tasks", [StreamDisconnect(), ClientDisconnected()]),
+        ExceptionGroup("tasks", [chained(OSError(), ExceptionGroup("", [StreamDisconnect()]))]),
+    ],
+    ids=["by name", "by its cause", "all of a group", "a group as cause"],
+)
+@on_loop
+async def test_a_framework_s_own_word_for_the_disconnect_is_a_line_in_the_log(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No client that leaves makes a traceback, whatever its framework raises then."""
+    caplog.set_level("INFO")
+    exchange, stage, _ = await started()
+    exchange.leave()
+    await stage.call.raises(error)
+    assert exchange.end == ["returned"]
+    (record,) = caplog.records
+    assert record.message == f"PLAIN /: the client has left, the application ended: {error!r}"
+    assert record.exc_info is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("mine"),
+        ExceptionGroup("tasks", [chained(ValueError("mine"), KeyError()), caused_by_itself()]),
+        ExceptionGroup("tasks", [StreamDisconnect(), ValueError("mine")]),
+    ],
+    ids=["plain", "with other causes", "one of a group"],
+)
+@on_loop
+async def test_a_mistake_is_one_without_a_client_too(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has nothing to do with the departure is logged in full."""
+    exchange, stage, _ = await started()
+    exchange.leave()
+    await stage.call.raises(error)
+    assert exchange.end == [error]
+    assert "Exception inside application: PLAIN /" in caplog.text
+
+
+@on_loop
+async def test_a_disconnect_of_something_else_is_a_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """While the client is there, an exception of that name is like any other."""
+    exchange, stage, _ = await started()
+    error = StreamDisconnect("the database's")
+    await stage.call.raises(error)
+    assert exchange.end == [error]
+    assert "Exception inside application: PLAIN /" in caplog.text
 
 
 def test_the_disconnect_is_an_os_error() -> None:
@@ -342,9 +434,9 @@ async def test_a_receive_cancelled_as_it_is_woken_is_no_error() -> None:
 @on_loop
 async def test_a_call_begins_at_some_time_and_has_its_own_end() -> None:
     """The log says how long it has been running; a kind that is no stream is not dismissed."""
-    before = asyncio.get_running_loop().time()
+    before = time.monotonic()
     exchange, _, _ = await started()
-    assert before <= exchange.begun <= asyncio.get_running_loop().time()
+    assert before <= exchange.begun <= time.monotonic()
     assert not exchange.dismiss()
     assert not exchange.gone
 
@@ -380,12 +472,6 @@ async def test_a_client_that_leaves_after_the_call_changes_nothing() -> None:
     await stage.call.returns()
     exchange.leave()
     assert exchange._timer is None
-
-
-def test_a_kind_of_exchange_has_to_say_what_it_does() -> None:
-    """What every kind does differently has no default."""
-    names = {"turn_away", "scope", "receive", "send", "failed", "returned", "describe"}
-    assert Exchange.__abstractmethods__ == names
 
 
 def test_bytes_are_bytes() -> None:

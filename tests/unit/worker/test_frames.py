@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 
 from daphne_supervisor.config import WebSocket as Limits
 from daphne_supervisor.worker.compression import Deflate, agree
-from daphne_supervisor.worker.frames import Machine, is_hopeless, unmask
+from daphne_supervisor.worker.frames import Machine, is_hopeless, unmask, unmask_by_autobahn
 from tests.support.transports import deflated, frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -55,12 +59,14 @@ def fed(data: bytes, limits: Limits | None = None) -> list[tuple[object, ...]]:
     return owner.heard
 
 
-@pytest.mark.parametrize("payload", [b"", b"a", b"abcd" * 5 + b"e", bytes(1024), bytes(1025)])
-def test_a_mask_comes_off(payload: bytes) -> None:
-    """The payload of a client's frame is what it was before it was masked."""
-    mask = b"\x0a\xff\x00\x13"
+@pytest.mark.parametrize("take_off", [unmask, unmask_by_autobahn])
+@pytest.mark.parametrize("size", [0, 1, 21, 126, 128, 129, 130, 131, 143, 1025, 65_536, 70_001])
+def test_a_mask_comes_off(size: int, take_off: Callable[[bytes, bytes], bytes]) -> None:
+    """The payload of a client's frame is what it was before it was masked, in whichever way."""
+    payload, mask = bytes(range(256)) * (size // 256) + bytes(size % 256), b"\x0a\xff\x00\x13"
     masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
-    assert unmask(masked, mask) == payload
+    assert take_off(masked, mask) == payload
+    assert len(masked) == size
 
 
 def test_fragments_become_one_message_around_a_ping() -> None:

@@ -63,6 +63,8 @@ def test_the_end_of_a_frame_is_behind_its_payload(size: int) -> None:
         frame(2, reserved=4),
         frame(9, bytes(126)),
         frame(10, bytes(126)),
+        b"\x89\xfe",
+        b"\x89\xfe\x60",
         b"\x82\xfe\x00\x7d" + bytes(129),
     ],
     ids=lambda data: data[:4].hex(),

@@ -425,3 +425,57 @@ def test_one_head_does_not_change_another() -> None:
     assert (second.path, second.raw_path, second.query) == ("/a b", b"/a%20b", b"c")
     plain = admit("GET", b"/", "1.1", [HOST])
     assert (plain.codings, plain.close, plain.chunked, plain.length) == ((), False, False, 0)
+
+
+# -- what asks for more than a response --
+
+
+@pytest.mark.parametrize(
+    ("version", "value", "extensions"),
+    [
+        ("1.1", b"trailers", ("http.response.trailers",)),
+        ("1.1", b"gzip, Trailers", ("http.response.trailers",)),
+        ("1.1", b"gzip", ()),
+        ("1.0", b"trailers", ()),
+    ],
+)
+def test_a_client_may_take_trailers(version: str, value: bytes, extensions: tuple[str]) -> None:
+    """It says so, and HTTP/1.1 has a place for them (RFC 9110 section 10.1.4)."""
+    head = admit("GET", b"/", version, [(b"host", b"a"), (b"te", value)])
+    assert head.extensions == extensions
+    assert head.headers[-1] == (b"te", value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "asks"),
+    [
+        ([], True),
+        ([(b"content-length", b"0")], True),
+        ([(b"content-length", b"1")], False),
+        ([(b"http2-settings", b"")], False),
+        ([(b"upgrade", b"websocket")], None),
+    ],
+)
+def test_a_client_may_ask_for_http2(lines: list[tuple[bytes, bytes]], *, asks: bool | None) -> None:
+    """With its settings, which are bound to the connection, and without a body."""
+    given = [
+        (b"host", b"a"),
+        (b"connection", b"Upgrade, HTTP2-Settings"),
+        (b"upgrade", b"h2c"),
+        (b"http2-settings", b"AAMAAABk"),
+        *lines,
+    ]
+    if asks is None:
+        with pytest.raises(Refused):
+            admit("GET", b"/", "1.1", given)
+        return
+    assert (admit("GET", b"/", "1.1", given).h2c == b"AAMAAABk") is asks
+
+
+@pytest.mark.parametrize(
+    ("connection", "upgrade"), [(b"upgrade", b"h2c"), (b"upgrade, http2-settings", b"other")]
+)
+def test_half_a_wish_for_http2_is_none(connection: bytes, upgrade: bytes) -> None:
+    """RFC 7540 section 3.2.1."""
+    lines = [(b"host", b"a"), (b"connection", connection), (b"upgrade", upgrade)]
+    assert admit("GET", b"/", "1.1", [*lines, (b"http2-settings", b"")]).h2c is None

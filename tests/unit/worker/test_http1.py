@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -1430,3 +1431,198 @@ def test_refusals_are_reported_once() -> None:
     made = rig(b"\0", b"\0")
     (reason,) = made.handler.refusals
     assert isinstance(reason, Refused)
+
+
+# -- large pieces of a streamed response leave together --
+
+LARGE = b"x" * 65_536
+
+
+def streaming() -> Rig:
+    """Return a connection whose response has begun, with nothing sent of it but the head."""
+    made = rig(get())
+    made.respond(headers=[(b"content-length", b"999999")], more=True)
+    made.port.writes.clear()
+    return made
+
+
+def test_large_pieces_leave_together() -> None:
+    """As soon as there are 512 KiB, without waiting for anybody."""
+    made = streaming()
+    for _ in range(7):
+        made.codec.send(1, LARGE, more=True)
+    assert made.port.writes == []
+    made.codec.send(1, LARGE, more=True)
+    assert made.port.writes == [LARGE] * 8
+
+
+def test_a_large_piece_that_nothing_follows_leaves_with_the_turn() -> None:
+    """And the next one with its own."""
+    made = streaming()
+    for _ in range(2):
+        made.codec.send(1, LARGE, more=True)
+        assert len(made.port.due) == 1
+        made.port.due.pop()()
+        assert made.port.writes.pop() == LARGE
+        assert made.port.writes == []
+
+
+def test_a_turn_in_which_all_has_left_sends_nothing() -> None:
+    """However much was sent in it, it was asked for once."""
+    made = streaming()
+    for _ in range(8):
+        made.codec.send(1, LARGE, more=True)
+    assert made.port.writes == [LARGE] * 8
+    (turn,) = made.port.due
+    turn()
+    assert len(made.port.writes) == 8
+
+
+def test_small_pieces_leave_at_once_but_in_order() -> None:
+    """Behind a large one they wait with it."""
+    made = streaming()
+    made.codec.send(1, b"a", more=True)
+    assert made.port.writes == [b"a"]
+    made.codec.send(1, LARGE, more=True)
+    made.codec.send(1, b"b", more=True)
+    assert made.port.writes == [b"a"]
+    made.port.due.pop()()
+    assert made.port.writes == [b"a", LARGE, b"b"]
+
+
+def test_the_last_piece_takes_all_with_it() -> None:
+    """A response that is complete has left, before the next one begins."""
+    made = streaming()
+    made.codec.send(1, LARGE, more=True)
+    made.codec.send(1, b"z", more=False)
+    assert made.port.writes == [LARGE, b"z"]
+
+
+def test_what_was_held_leaves_before_the_connection_is_cut() -> None:
+    """The application has sent it: that it fails later takes nothing back."""
+    made = streaming()
+    made.codec.send(1, LARGE, more=True)
+    made.codec.give_up(1)
+    assert made.port.writes == [LARGE]
+    assert made.port.ends == ["abort"]
+
+
+def test_what_is_held_for_a_lost_client_goes_nowhere() -> None:
+    """The turn comes after the end, and finds nothing to do."""
+    made = streaming()
+    made.codec.send(1, LARGE, more=True)
+    made.codec.lost()
+    made.port.due.pop()()
+    assert made.port.writes == []
+
+
+# -- HTTP/2 --
+
+
+UPGRADE = get(
+    lines=b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+)
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def speaking(*, paused: bool = False) -> Rig:
+    """Return a rig whose connection takes HTTP/2."""
+    rig = Rig()
+    rig.handler.speaks_http2 = True
+    if paused:
+        rig.codec._paused = True
+        rig.port.pause_reading()
+    return rig
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_client_that_begins_with_http2(*, paused: bool) -> None:
+    """The connection has it from there on, and reads."""
+    rig = speaking(paused=paused)
+    rig.feed(PREFACE)
+    assert rig.handler.prefaces == [PREFACE]
+    assert rig.codec.phase is Phase.OVER
+    assert rig.port.reading
+    assert rig.sent == b""
+
+
+def test_http2_begins_a_connection() -> None:
+    """It does not come behind HTTP/1.1."""
+    rig = speaking()
+    rig.feed(get())
+    rig.respond()
+    rig.feed(PREFACE)
+    assert rig.handler.prefaces == []
+    assert rig.statuses[-1] == 505
+
+
+def test_an_upgrade_to_http2() -> None:
+    """The request goes along, as HTTP/2 has it."""
+    rig = speaking()
+    rig.feed(UPGRADE)
+    ((head, values, rest),) = rig.handler.http2_upgrades
+    assert (head.version, values, rest) == ("2", [(3, 100)], b"")
+    assert rig.codec.phase is Phase.OVER
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_an_upgrade_that_is_not_wanted(*, paused: bool) -> None:
+    """It is a request like any other."""
+    rig = speaking(paused=paused)
+    rig.handler.speaks_http2 = False
+    deadline = rig.codec.deadline
+    rig.codec._hand_over(rig.handler.speak_http2, b"")
+    assert (rig.codec.deadline, rig.port.reading) == (deadline, not paused)
+    if not paused:
+        rig.feed(UPGRADE)
+        assert rig.current.head.version == "1.1"
+
+
+def test_an_upgrade_with_settings_that_are_none() -> None:
+    """Nobody is asked."""
+    rig = speaking()
+    rig.feed(UPGRADE.replace(b"AAMAAABk", b"AAMA"))
+    assert rig.handler.http2_upgrades == []
+    assert rig.current.started
+
+
+def test_trailers_of_a_response_that_is_complete() -> None:
+    """It is our bug."""
+    made = Rig()
+    made.feed(get())
+    made.respond()
+    with pytest.raises(RuntimeError, match="not being answered"):
+        made.codec.trailers(1, [])
+
+
+# -- a piece of the body that the port sends by another way --
+
+
+def test_a_file_goes_between_what_was_held_and_what_follows() -> None:
+    """What was sent before leaves first, since it stands before it."""
+    made = rig(get())
+    made.respond(more=True)
+    made.codec.send(1, LARGE, more=True)
+    made.port.writes.clear()
+
+    async def send() -> None:
+        made.port.write(b"the file")
+
+    asyncio.run(made.codec.send_file(1, 8, send))
+    made.codec.send(1, b"", more=False)
+    assert made.port.writes[-4:] == [b"8\r\n", b"the file", b"\r\n", b"0\r\n\r\n"]
+    assert b"".join(made.port.writes[:-4]).endswith(LARGE + b"\r\n")
+    assert made.codec.phase is Phase.IDLE
+
+
+def test_a_file_for_a_response_that_is_not_due() -> None:
+    """It may be complete, or cut while the file was on its way."""
+    made = streaming()
+
+    async def cut() -> None:
+        made.codec.give_up(1)
+
+    for stream in (1, 2):
+        with pytest.raises(RuntimeError, match="not being answered"):
+            asyncio.run(made.codec.send_file(stream, 1, cut))
+    assert made.port.ends == ["abort"]

@@ -31,15 +31,19 @@ class Recorder:
     """A sink that remembers."""
 
     def __init__(self) -> None:
-        """Have heard nothing yet."""
+        """Have heard nothing yet; HTTP/2 is spoken if the test says so."""
+        self.speaks_http2 = False
         self.heads: list[Head] = []
         self.story: list[str] = []
         self.body = b""
 
-    def begin_request(self, head: Head) -> None:
+    def begin_request(self, head: Head, body: bytes = b"") -> None:
         """Remember the path."""
         self.heads.append(head)
         self.story.append(head.path)
+        if body:  # a whole one is no other story
+            self.receive_body(body)
+            self.end_request()
 
     def receive_body(self, data: bytes) -> None:
         """Remember the bytes."""
@@ -48,6 +52,16 @@ class Recorder:
     def end_request(self) -> None:
         """Remember that it was whole."""
         self.story.append("end")
+
+    def begin_http2(self, data: bytes) -> bool:
+        """Take HTTP/2 if the test says so."""
+        self.story.append(f"http2 {len(data)}")
+        return self.speaks_http2
+
+    def begin_upgrade(self, head: Head, rest: bytes) -> bool:
+        """Take HTTP/2 if the test says so."""
+        self.story.append(f"upgrade {head.path} {rest.decode()}")
+        return self.speaks_http2
 
     def begin_handshake(self, head: Head, rest: bytes) -> None:
         """Remember that it was one."""
@@ -105,6 +119,48 @@ def test_a_trailer_is_no_header() -> None:
     sink, _ = parsed(REQUESTS[3][0])
     assert len(sink.heads) == 2
     assert all(name != b"x-trailer" for head in sink.heads for name, _ in head.headers)
+
+
+UPGRADE = (
+    b"GET /up HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n"
+    b"Connection: upgrade, http2-settings\r\n\r\n"
+)
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "taken", "not_taken"),
+    [
+        (PREFACE + b"rest", ["http2 28"], None),
+        (UPGRADE + b"rest", ["upgrade /up rest"], ["upgrade /up rest", "/up"]),
+    ],
+)
+def test_http2_takes_over(data: bytes, taken: list[str], not_taken: list[str] | None) -> None:
+    """What it begins with is its own; where it is not spoken HTTP/1.1 goes on, or refuses."""
+    sink = Recorder()
+    sink.speaks_http2 = True
+    parser = Parser(sink, Http())
+    parser.feed(data)
+    assert sink.story == taken
+    assert not parser.rest
+    sink = Recorder()
+    parser = Parser(sink, Http())
+    if not_taken is None:
+        with pytest.raises(Refused, match=r"HTTP version 2\.0"):
+            parser.feed(data)
+    else:
+        parser.feed(data)
+        assert (sink.story, parser.rest) == (not_taken, b"rest")
+
+
+def test_a_preface_in_drops_is_one() -> None:
+    """Its first line has to be whole."""
+    sink = Recorder()
+    sink.speaks_http2 = True
+    parser = Parser(sink, Http())
+    for piece in bytewise(PREFACE[:16]):
+        parser.feed(piece)
+    assert sink.story == ["http2 16"]
 
 
 def test_nothing_is_parsed_behind_a_handshake() -> None:
@@ -385,10 +441,85 @@ def test_a_mistake_of_ours_is_not_the_client_s() -> None:
     """An error in the sink is no refusal, and not hidden."""
 
     class Broken(Recorder):
-        def begin_request(self, head: Head) -> None:
-            message = f"cannot take {head.path}"
+        def begin_request(self, head: Head, body: bytes = b"") -> None:
+            message = f"cannot take {head.path} {body!r}"
             raise RuntimeError(message)
 
     parser = Parser(Broken(), Http())
     with pytest.raises(RuntimeError, match="cannot take /next"):
         parser.feed(PLAIN)
+
+
+# -- heads with which other connections have begun --
+
+
+def begun(data: bytes, heads: dict[bytes, Head], **limits: int) -> Recorder:
+    """Return what a new connection that begins with `data` has told."""
+    sink = Recorder()
+    Parser(sink, Http(**limits), heads).feed(data)  # type: ignore[arg-type]
+    return sink
+
+
+def test_a_first_head_is_known_on_the_next_connection() -> None:
+    """Whoever begins with the same bytes gets the same head, and is read on as anybody is."""
+    heads: dict[bytes, Head] = {}
+    first = begun(PLAIN, heads)
+    sink = Recorder()
+    parser = Parser(sink, Http(), heads)
+    parser.feed(PLAIN)
+    assert sink.heads[0] is first.heads[0] is heads[PLAIN]
+    assert (parser.method, parser.rest, parser.ready) == ("GET", b"", True)
+    parser.feed(PLAIN)
+    parser.feed(PLAIN.replace(b"next", b"other"))
+    assert sink.story == ["/next", "/next", "/other"]
+
+
+def test_the_last_request_of_a_known_head_is_the_last() -> None:
+    """What is behind it is thrown away, as on the connection that it was seen on first."""
+    heads: dict[bytes, Head] = {}
+    last = PLAIN[:-2] + b"Connection: close\r\n\r\n"
+    for _ in range(2):
+        sink = Recorder()
+        parser = Parser(sink, Http(), heads)
+        parser.feed(last)
+        parser.keep(PLAIN)
+        assert (sink.story, parser.surplus, parser.rest) == (["/next"], True, b"")
+    assert list(heads) == [last]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PLAIN + PLAIN,
+        HEAD + b"Content-Length: 1\r\n\r\nb",
+        HEAD + b"Content-Length: 1\r\n\r\n",
+        CHUNKED,
+        PLAIN[:-2] + b"Cookie: a=b\r\n\r\n",
+        PLAIN[:-2] + b"Authorization: Basic eDp5\r\n\r\n",
+        PLAIN[:-2] + b"X: " + b"y" * 2048 + b"\r\n\r\n",
+        PLAIN[:-4],
+    ],
+)
+def test_other_first_reads_are_not_kept(data: bytes) -> None:
+    """More than a head, less than one, what is long, and what is secret."""
+    heads: dict[bytes, Head] = {}
+    begun(data, heads)
+    assert not heads
+
+
+def test_only_what_a_connection_begins_with_is_kept_for_others() -> None:
+    """A client that asks for another target each time leaves one head, not all of them."""
+    heads: dict[bytes, Head] = {}
+    parser = Parser(Recorder(), Http(), heads)
+    for number in range(3):
+        parser.feed(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number)
+    assert list(heads) == [b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n"]
+
+
+def test_known_heads_are_bounded() -> None:
+    """Clients that never say the same do not fill the memory."""
+    heads: dict[bytes, Head] = {}
+    for number in range(300):
+        begun(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number, heads)
+    assert len(heads) <= 256
+    assert b"GET /299 HTTP/1.1\r\nHost: x\r\n\r\n" in heads

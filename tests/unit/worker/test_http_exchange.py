@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived
 
 from daphne_supervisor.config import Http
 from daphne_supervisor.worker.exchange import ClientDisconnected
 from daphne_supervisor.worker.http_exchange import HIGH_WATER, HttpExchange
-from tests.support.transports import Call, Line, Records, Stage, on_loop, service, turn
+from tests.support.transports import Call, Line, Records, Stage, Transport, on_loop, service, turn
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from daphne_supervisor.worker.service import Service
 
 START: dict[str, Any] = {"type": "http.response.start", "status": 200}
@@ -245,6 +253,21 @@ async def test_a_client_reads_again() -> None:
     await table.call.body(b"y", more=True)
     await table.call.body(b"z")
     assert table.line.take().endswith(b"1\r\nx\r\n1\r\ny\r\n1\r\nz\r\n0\r\n\r\n")
+
+
+@on_loop
+async def test_a_stream_that_waits_for_nothing_leaves_others_their_turn() -> None:
+    """Though its client takes everything at once; a few pieces cost nobody a turn."""
+    table = await asked()
+    await table.call.send(START)
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(turns.append, 0)
+    sent = 0
+    while not turns and sent < 1000:
+        await table.call.send(MORE)
+        sent += 1
+    assert 100 < sent < 500
+    assert table.line.take().count(b"\r\nx\r\n") == sent
 
 
 @on_loop
@@ -619,3 +642,477 @@ async def test_who_is_turned_away_costs_no_turn_of_the_loop() -> None:
     await second.leave()
     assert table.counters == (1, 1, 1)
     assert len(table.log.lines) == 1
+
+
+# -- extensions --
+
+TRAILED = START | {"trailers": True}
+TRAILERS: dict[str, Any] = {
+    "type": "http.response.trailers",
+    "headers": [(b"x-sum", b"1")],
+    "more_trailers": False,
+}
+HINT: dict[str, Any] = {"type": "http.response.early_hint", "links": [b"</a>; rel=preload"]}
+OFFERED: dict[str, Any] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
+EXTENSIONS = OFFERED | {"http.response.trailers": {}, "http.response.early_hint": {}}
+
+
+async def on_stream() -> tuple[Table, H2Connection]:
+    """Return a table with a request on stream 1, whose application runs, and its client."""
+    table = Table()
+    table.line = Line(table.service, ("127.0.0.1", 1))
+    client = H2Connection(H2Configuration(client_side=True))
+    client.initiate_connection()
+    fields = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")]
+    client.send_headers(1, fields, end_stream=True)
+    await table.line.send(client.data_to_send())
+    client.receive_data(table.line.take())
+    return table, client
+
+
+async def heard(table: Table, client: H2Connection) -> list[str]:
+    """Return what the client has heard, by kind of event."""
+    await turn()
+    return [type(event).__name__ for event in client.receive_data(table.line.take())]
+
+
+@on_loop
+async def test_trailers_over_http1() -> None:
+    """For a client that takes them: behind the chunks, and logged with the response."""
+    table = await asked(b"TE: trailers", b"Connection: TE")
+    assert table.call.scope["extensions"] == OFFERED | {"http.response.trailers": {}}
+    for message in (TRAILED, BODY):
+        await table.call.send(message)
+    assert table.log.lines == []
+    await table.call.send(TRAILERS | {"more_trailers": True})
+    assert not table.line.take().endswith(b"0\r\n\r\n")
+    await table.call.send(TRAILERS | {"headers": [(b"x-two", b"2")]})
+    assert table.line.take() == b"0\r\nx-sum: 1\r\nx-two: 2\r\n\r\n"
+    assert table.log.lines == [("GET", "/path?q", 200, 1)]
+    await table.call.returns()
+    await table.line.ask()
+    assert len(table.stage.calls) == 2
+
+
+@on_loop
+async def test_trailers_behind_a_length_are_left_out() -> None:
+    """There is no place for them; the response is whole all the same."""
+    table = await asked(b"TE: trailers", b"Connection: TE")
+    await table.call.send(TRAILED | {"headers": [(b"content-length", b"2")]})
+    for message in (MORE, BODY, TRAILERS):
+        await table.call.send(message)
+    assert table.line.take().endswith(b"\r\n\r\nxx")
+    assert not table.line.closed
+
+
+@on_loop
+async def test_trailers_that_cannot_be_sent() -> None:
+    """The application hears it, and may send others."""
+    table = await asked(b"TE: trailers", b"Connection: TE")
+    for message in (TRAILED, BODY):
+        await table.call.send(message)
+    with pytest.raises(ValueError, match="cannot stand in trailers"):
+        await table.call.send(TRAILERS | {"headers": [(b"content-length", b"1")]})
+    await table.call.returns()
+    assert table.line.aborted
+
+
+@on_loop
+async def test_trailers_for_who_takes_none() -> None:
+    """Without the extension in the scope the body is the end."""
+    table = await asked()
+    assert table.call.scope["extensions"] == OFFERED
+    for message in (TRAILED, BODY):
+        await table.call.send(message)
+    with pytest.raises(ValueError, match="the response is complete"):
+        await table.call.send(TRAILERS)
+
+
+@on_loop
+async def test_hints_for_who_takes_none() -> None:
+    """Over HTTP/1.1 there are clients that take 103 for the response."""
+    table = await asked()
+    with pytest.raises(ValueError, match="the scope has no such extension"):
+        await table.call.send(HINT)
+    assert table.line.take() == b""
+
+
+@on_loop
+async def test_the_extensions_of_a_stream() -> None:
+    """Hints come before the response, trailers behind it."""
+    table, client = await on_stream()
+    assert table.call.scope["extensions"] == EXTENSIONS
+    for message in (HINT, TRAILED, HINT, MORE, BODY, TRAILERS):
+        await table.call.send(message)
+    assert await heard(table, client) == [
+        "InformationalResponseReceived",
+        "InformationalResponseReceived",
+        "ResponseReceived",
+        "DataReceived",
+        "DataReceived",
+        "TrailersReceived",
+        "StreamEnded",
+    ]
+    assert table.log.lines == [("GET", "/", 200, 2)]
+    await table.call.returns()
+    await table.line.leave()
+
+
+@pytest.mark.parametrize("how", ["raises", "returns", "dismissed", "expires"])
+@on_loop
+async def test_a_response_that_waits_for_its_trailers_is_not_complete(how: str) -> None:
+    """Whatever keeps them from coming cuts it."""
+    table, client = await on_stream()
+    for message in (TRAILED, BODY):
+        await table.call.send(message)
+    (exchange,) = table.service.exchanges
+    if how == "raises":
+        await table.call.raises(RuntimeError())
+    elif how == "expires":
+        exchange.expire()  # type: ignore[attr-defined]
+        await table.call.returns()
+    else:
+        if how == "dismissed":
+            assert exchange.dismiss()
+        await table.call.returns()
+    assert (await heard(table, client))[-1] == "StreamReset"
+    await table.line.leave()
+
+
+# -- out of files: the extensions pathsend and zerocopysend --
+
+PATH: dict[str, Any] = {"type": "http.response.pathsend"}
+FILE: dict[str, Any] = {"type": "http.response.zerocopysend"}
+SMALL, LARGE = 1000, 600_000
+
+
+class Plain(Transport):
+    """A transport of a plain socket, into which the kernel can send: both ends are real."""
+
+    def __init__(self) -> None:
+        """Connect the two."""
+        super().__init__(("127.0.0.1", 1))
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.theirs.setblocking(False)
+        self.limits: list[int | None] = []
+        self._data = b""
+
+    def read(self) -> None:
+        """Take what is there."""
+        with contextlib.suppress(BlockingIOError):
+            while piece := self.theirs.recv(65536):
+                self._data += piece
+
+    def limit_unsent(self, most: int | None) -> None:
+        """Note it."""
+        self.limits.append(most)
+
+    def get_extra_info(self, name: str) -> Any:
+        """Return the socket."""
+        return self.ours if name == "socket" else None
+
+    def received(self) -> bytes:
+        """Return what has come through the kernel, and close."""
+        asyncio.get_running_loop().remove_reader(self.theirs)
+        self.ours.close()
+        self.read()
+        self.theirs.close()
+        return self._data
+
+
+@pytest.fixture(params=[SMALL, LARGE])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a small file, then a large one."""
+    found = tmp_path / "file"
+    found.write_bytes(b"%09d\n" % 7 * (request.param // 10))
+    return found
+
+
+async def step() -> None:
+    """Let everybody go one step: a file that is to be opened is not open yet."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_soon(done.set_result, None)
+    await done
+
+
+def content(path: Path) -> bytes:
+    """Return what is in the file."""
+    return path.read_bytes()
+
+
+async def plain(*lines: bytes, method: bytes = b"GET", reads: bool = True) -> tuple[Table, Plain]:
+    """Return a table with a request over a plain socket, and its transport."""
+    table, transport = Table(), Plain()
+    if reads:
+        asyncio.get_running_loop().add_reader(transport.theirs, transport.read)
+    table.line = Line(table.service, transport=transport)
+    await table.line.ask(b"/", method, *lines)
+    return table, transport
+
+
+def parts(sent: bytes) -> tuple[bytes, bytes]:
+    """Return head and body."""
+    head, _, body = sent.partition(b"\r\n\r\n")
+    return head, body
+
+
+@on_loop
+async def test_a_path_is_sent_with_its_length(path: Path) -> None:
+    """A small file leaves with its head, a large one is read in pieces, here behind a fake."""
+    table = await asked()
+    await table.call.start()
+    await table.call.send(PATH | {"path": str(path)})
+    head, body = parts(table.line.take())
+    assert b"Content-Length: %d" % len(content(path)) in head
+    assert body == content(path)
+    assert table.log.lines == [("GET", "/path?q", 200, len(body))]
+    with pytest.raises(ValueError, match="the response is complete"):
+        await table.call.send(PATH | {"path": str(path)})
+    await table.call.returns()
+    await table.line.ask()
+    assert len(table.stage.calls) == 2
+
+
+@on_loop
+async def test_the_kernel_sends_a_large_file(path: Path) -> None:
+    """Into a plain socket; the head is written before, and the connection goes on behind."""
+    table, transport = await plain()
+    await table.call.start(200, (b"content-length", b"%d" % len(content(path))))
+    await table.call.send(PATH | {"path": str(path)})
+    await table.call.returns()
+    _, body = parts(table.line.take())
+    through = transport.received()
+    assert body + through == content(path)
+    assert bool(through) is (len(content(path)) == LARGE)
+    assert transport.limits == ([0, None] if through else [])
+    assert table.log.lines == [("GET", "/", 200, len(content(path)))]
+    await table.line.ask()
+    assert len(table.stage.calls) == 2
+
+
+@on_loop
+async def test_pieces_of_files_between_pieces_of_body(path: Path) -> None:
+    """In chunks, each of a length that stands before it, whoever sends it."""
+    table, transport = await plain()
+    await table.call.start()
+    await table.call.body(b"begin", more=True)
+    with path.open("rb") as file:
+        await table.call.send(FILE | {"file": file, "more_body": True})
+        await table.call.body(b"middle", more=True)
+        await table.call.send(FILE | {"file": file, "offset": 2, "count": 3})
+    _, body = parts(table.line.take())
+    whole, through = content(path), transport.received()
+    assert body == (
+        b"5\r\nbegin\r\n"
+        + (b"%x\r\n" % len(whole))
+        + (b"" if through else whole)
+        + b"\r\n6\r\nmiddle\r\n3\r\n000\r\n0\r\n\r\n"
+    )
+    assert through in {b"", whole}
+    assert table.log.lines == [("GET", "/", 200, 5 + len(whole) + 6 + 3)]
+    await table.call.returns()
+
+
+@pytest.mark.parametrize("status", [200, 204, 304])
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+@on_loop
+async def test_a_response_without_a_body(path: Path, method: bytes, status: int) -> None:
+    """Has nothing of the file; that to HEAD has the length of it (RFC 9110 section 8.6)."""
+    table, transport = await plain(method=method)
+    await table.call.start(status)
+    await table.call.send(PATH | {"path": str(path)})
+    head, body = parts(table.line.take())
+    assert (b"Content-Length: %d" % len(content(path)) in head) is (status == 200)
+    assert (body + transport.received() == b"") is (method == b"HEAD" or status != 200)
+    await table.call.returns()
+
+
+@on_loop
+async def test_the_length_that_an_application_gives_for_head_is_its_own(path: Path) -> None:
+    """Nothing of the file is sent, so that nothing can be missing."""
+    table = Table()
+    await table.line.ask(b"/", b"HEAD")
+    await table.call.start(200, (b"content-length", b"999999"))
+    await table.call.send(PATH | {"path": str(path)})
+    assert b"Content-Length: 999999" in table.line.take()
+    await table.call.returns()
+
+
+@on_loop
+async def test_a_file_before_trailers(path: Path) -> None:
+    """It is in chunks then, and the trailers end it."""
+    table, transport = await plain(b"TE: trailers", b"Connection: TE")
+    await table.call.send(TRAILED)
+    await table.call.send(PATH | {"path": str(path)})
+    await table.call.send(TRAILERS)
+    _, body = parts(table.line.take())
+    assert body.startswith(b"%x\r\n" % len(content(path)))
+    assert body.endswith(b"\r\n0\r\nx-sum: 1\r\n\r\n")
+    transport.received()
+    await table.call.returns()
+
+
+@on_loop
+async def test_a_file_over_http2(path: Path) -> None:
+    """It is read in pieces, since each of them is a frame."""
+    table, client = await on_stream()
+    client.increment_flow_control_window(2 * LARGE)
+    client.increment_flow_control_window(2 * LARGE, 1)
+    await table.line.send(client.data_to_send())
+    await table.call.start()
+    await table.call.send(PATH | {"path": str(path)})
+    await turn()
+    events = client.receive_data(table.line.take())
+    body = b"".join(event.data for event in events if isinstance(event, DataReceived))
+    assert body == content(path)
+    await table.call.returns()
+    await table.line.leave()
+
+
+@on_loop
+async def test_a_file_that_has_grown_is_sent_as_far_as_announced(path: Path) -> None:
+    """A log file grows between the application's look at it and ours."""
+    table = await asked()
+    await table.call.start(200, (b"content-length", b"12"))
+    await table.call.send(PATH | {"path": str(path)})
+    assert parts(table.line.take())[1] == content(path)[:12]
+    await table.call.returns()
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "why"),
+    [
+        ("vanished", b"", "No such file or directory"),
+        ("", b"", "is no regular file"),
+        ("file", b"999999", "bytes, and not 999999, its Content-Length"),
+    ],
+)
+@on_loop
+async def test_a_file_that_cannot_be_read_before_the_head(
+    path: Path, name: str, length: bytes, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client gets 500, the log one line, and the application goes on as with one who left."""
+    table = await asked()
+    await table.call.start(200, *([(b"content-length", length)] if length else []))
+    await table.call.send(PATH | {"path": str(path.parent / name)})
+    assert table.line.take().startswith(b"HTTP/1.1 500 ")
+    (record,) = caplog.records
+    assert record.exc_info is None
+    assert record.getMessage().startswith("GET /path?q: http.response.pathsend: ")
+    assert why in record.getMessage()
+    with pytest.raises(ClientDisconnected):
+        await table.call.body(b"more")
+    await table.call.returns()
+    assert table.log.lines[0][2] == 500
+
+
+@on_loop
+async def test_a_file_that_cannot_be_read_after_the_head(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The response is cut: nothing else tells the client that it is not whole."""
+    table = await asked()
+    await table.call.start()
+    await table.call.body(b"begin", more=True)
+    with path.open("rb") as file:
+        await table.call.send(FILE | {"file": file, "offset": 0, "count": 10**6})
+    assert table.line.aborted
+    assert "and not 1000000" in caplog.text
+    await table.call.returns()
+
+
+@on_loop
+async def test_a_file_that_becomes_shorter_cuts_the_response(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bytes that were announced do not come."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(1_000_000))
+    table, transport = await plain(reads=False)
+    await table.call.start()
+    sending = asyncio.ensure_future(table.call.send(PATH | {"path": str(path)}))
+    while not table.line.connection.congested:
+        await turn()
+    os.truncate(path, 1)
+    while not sending.done():
+        transport.read()
+        await turn()
+    await sending
+    assert table.line.aborted
+    assert "has become shorter" in caplog.text
+    assert len(transport.received()) == table.log.lines[0][3] < 1_000_000
+    await table.call.returns()
+
+
+@on_loop
+async def test_mistakes_about_files_are_the_applications(path: Path) -> None:
+    """They raise, and harm nothing."""
+    table, transport = await plain()
+    for message in (PATH | {"path": str(path)}, FILE | {"file": 1}):
+        with pytest.raises(ValueError, match="the response has not been started"):
+            await table.call.send(message)
+    await table.call.start(200, (b"content-length", b"3"))
+    with pytest.raises(ValueError, match="is no absolute path"):
+        await table.call.send(PATH | {"path": "relative"})
+    with pytest.raises(ValueError, match="is no open file"):
+        await table.call.send(FILE | {"file": None})
+    await table.call.body(b"a", more=True)
+    with pytest.raises(ValueError, match="the response is being sent"):
+        await table.call.send(PATH | {"path": str(path)})
+    with path.open("rb") as file, pytest.raises(ValueError, match="more than its Content-Length"):
+        await table.call.send(FILE | {"file": file})
+    await table.call.body(b"bc")
+    assert parts(table.line.take())[1] == b"abc"
+    transport.received()
+    await table.call.returns()
+
+
+@on_loop
+async def test_a_response_that_is_over_when_its_file_cannot_be_opened(path: Path) -> None:
+    """--http-timeout has answered meanwhile: there is no second answer."""
+    table = await asked()
+    await table.call.start()
+    missing = PATH | {"path": f"{path}.not"}
+    sending = asyncio.ensure_future(table.call.send(missing))
+    await step()
+    (exchange,) = table.service.exchanges
+    exchange.expire()  # type: ignore[attr-defined]
+    await sending
+    assert table.line.take().count(b"HTTP/1.1 ") == 1
+    await table.call.returns()
+
+
+@on_loop
+async def test_who_leaves_while_a_file_is_opened(path: Path) -> None:
+    """The application hears it as from any other `send`."""
+    table = await asked()
+    await table.call.start()
+    sending = asyncio.ensure_future(table.call.send(PATH | {"path": str(path)}))
+    await step()
+    await table.line.leave()
+    with pytest.raises(ClientDisconnected):
+        await sending
+    await table.call.returns()
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("http.response.push", "browsers take no pushes any more"),
+        ("http.response.debug", "servers do not implement this extension"),
+    ],
+)
+@on_loop
+async def test_extensions_that_are_not_offered_are_refused(kind: str, why: str) -> None:
+    """With the reason; and the response goes on."""
+    table = await asked()
+    with pytest.raises(ValueError, match=why):
+        await table.call.send({"type": kind, "path": "/style.css", "headers": [], "info": {}})
+    await table.call.start()
+    with pytest.raises(ValueError, match=why):
+        await table.call.send({"type": kind, "path": "/style.css", "headers": [], "info": {}})
+    await table.call.body(b"x")
+    assert table.line.take().endswith(b"\r\n\r\nx")
+    await table.call.returns()

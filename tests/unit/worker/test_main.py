@@ -38,6 +38,7 @@ from daphne_supervisor.worker.application import load
 from daphne_supervisor.worker.main import Worker
 from daphne_supervisor.worker.reactor import LoopReactor
 from tests.support.client import Client, get
+from tests.support.gate import Gate
 from tests.support.transports import HANDSHAKE, frame
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class Master:
 class Running:
     """A worker on this process's main thread; another thread plays the master and the clients."""
 
-    def __init__(self, application: str = PROBE, **sections: Any) -> None:
-        """Prepare the worker."""
+    def __init__(self, application: str = PROBE, plugin: str = "", **sections: Any) -> None:
+        """Prepare the worker; what it listens on may be a plug-in's."""
         self.ours, theirs = socket.socketpair()
         self.master = Master(self.ours)
         self.queue = socket.create_server(("127.0.0.1", 0))
@@ -87,7 +88,7 @@ class Running:
         self.port: int = self.queue.getsockname()[1]
         sections.setdefault("process", Process(worker_timeout=0.4))
         sections.setdefault("drain", Drain(graceful_timeout=0.2))
-        self.endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--endpoint")
+        self.endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--endpoint", plugin=plugin)
         self.log = _Log()
         assignment = Assignment(
             slot=1,
@@ -189,6 +190,18 @@ def test_a_worker_serves_and_leaves() -> None:
         assert it.play(script) == 0
         assert [type(report) for report in it.master.heard].count(Draining) == 1
         assert it.worker.service.state == {"started": "yes"}
+
+
+def test_a_worker_serves_what_a_plug_in_listens_on() -> None:
+    """Twisted's own `tcp:` is one to whom asks for it so."""
+
+    def script(it: Running) -> None:
+        it.master.hear_a(Ready)
+        assert get(it.port, "/").status == 200
+        it.drain()
+
+    with Running(plugin="tcp6:0:interface=") as it:
+        assert it.play(script) == 0
 
 
 def test_it_beats_as_often_as_its_master_needs() -> None:
@@ -335,6 +348,49 @@ def test_the_heartbeat_tells_how_late_the_loop_was() -> None:
         assert it.play(script) == 0
 
 
+def test_threads_are_counted_and_end_with_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    """What waits too; one that is in synchronous code for ever is cut off."""
+    gates = [Gate() for _ in range(3)]
+
+    def script(it: Running) -> None:
+        it.master.hear_a(Ready)
+        threads = it.worker.service.threads
+        leases = [threads.begin().lease for _ in gates]
+        for lease, gate in zip(leases, gates, strict=True):
+            lease.submit(gate)
+        it.master.hear(
+            lambda report: (
+                isinstance(report, Heartbeat)
+                and (report.busy_threads, report.queued_calls) == (2, 1)
+                and 10 > report.oldest_wait > 0
+            )
+        )
+        assert it.reactor.getThreadPool().max == 2
+        it.drain()
+
+    with Running(process=Process(worker_timeout=0.4, threads=2)) as it:
+        try:
+            assert it.play(script) == 0
+        finally:
+            for gate in gates:
+                gate.open()
+    assert "worker 1: threads in synchronous code that are cut off: 2" in caplog.messages
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_lifespan_has_a_thread_as_requests_have() -> None:
+    """And no thread more than were asked for is there because of it."""
+
+    def script(it: Running) -> None:
+        it.master.hear_a(Ready)
+        it.drain()
+
+    with Running("lifespans:synchronous", process=Process(threads=2)) as it:
+        assert it.play(script) == 0
+        assert it.worker.service.state == {"thread": "daphne-supervisor-sync-1"}
+        assert it.worker.service.threads.left() == 0
+
+
 def test_time_passes_for_its_connections() -> None:
     """A connection whose time is over is closed without anybody's doing."""
 
@@ -364,6 +420,9 @@ def test_the_access_log_is_opened_anew() -> None:
 
 LIFESPANS = """
 import asyncio
+import threading
+
+from asgiref.sync import sync_to_async
 
 async def failing(scope, receive, send):
     await receive()
@@ -372,6 +431,14 @@ async def failing(scope, receive, send):
 async def hanging(scope, receive, send):
     await receive()
     await asyncio.Event().wait()
+
+async def synchronous(scope, receive, send):
+    await receive()
+    thread = await sync_to_async(threading.current_thread)()
+    scope["state"]["thread"] = thread.name
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
 
 async def plain(scope, receive, send):
     assert scope["type"] == "http"
@@ -439,13 +506,16 @@ def test_an_application_without_lifespan_is_served() -> None:
 
 _CHILD = f"""
 import signal, socket, sys
-from daphne_supervisor.config import App, Config, Log
+from daphne_supervisor.config import App, Config, Log, Process
 from daphne_supervisor.messages import Assignment
 from daphne_supervisor.scoreboard import Scoreboard
 from daphne_supervisor.worker.main import run
 channel = socket.socket(fileno=int(sys.argv[1]))
 config = Config(
-    application=sys.argv[2], app=App(app_dir={str(ROOT)!r}), log=Log(verbosity=int(sys.argv[3]))
+    application=sys.argv[2],
+    app=App(app_dir={str(ROOT)!r}),
+    log=Log(verbosity=int(sys.argv[3])),
+    process=Process(worker_timeout=0.4),
 )
 application = None
 if len(sys.argv) > 4:
@@ -501,6 +571,23 @@ def test_a_process_leaves_by_signal(number: signal.Signals, code: int) -> None:
         assert child.end()[0] == code
 
 
+_TOLD_AT_ONCE = """
+import os
+from daphne_supervisor.worker.threads import Threads
+def serve(threads, loop, serve=Threads.serve):
+    os.kill(os.getpid(), signal.{})
+    serve(threads, loop)
+Threads.serve = serve
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_process_that_is_told_to_leave_while_it_starts_does(number: signal.Signals) -> None:
+    """From the moment at which it listens to signals none is left lying until the next one."""
+    with Child(before=_TOLD_AT_ONCE.format(number.name)) as child:
+        assert child.end()[0] == 0
+
+
 def test_a_process_is_deaf_to_what_the_terminal_sends() -> None:
     """Signals for the master reach its whole group."""
     with Child() as child:
@@ -509,7 +596,8 @@ def test_a_process_is_deaf_to_what_the_terminal_sends() -> None:
             child.process.send_signal(number)
         # A stranger's: the witness waits for its parent's.
         subprocess.run(["kill", "-USR2", str(child.process.pid)], check=True)
-        child.master.hear_a(Heartbeat)
+        for _ in range(2):  # the first may have been on its way before
+            child.master.hear_a(Heartbeat)
         child.process.send_signal(signal.SIGTERM)
         assert child.end()[0] == 0
 

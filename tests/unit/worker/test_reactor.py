@@ -394,6 +394,25 @@ def test_a_full_buffer_pauses_the_producer(played: Callable[..., None]) -> None:
     played(scenario)
 
 
+def test_the_buffer_can_be_called_full_earlier(played: Callable[..., None]) -> None:
+    """Above none at all: the producer goes on when everything has left; and as usual again."""
+
+    async def scenario(ends: Ends) -> None:
+        transport = await ends.serve()
+        transport.registerProducer(ends.protocol, True)
+        transport.limit_unsent(0)
+        transport.write(bytes(5_000_000))
+        assert ends.protocol.congested == [True]
+        while ends.protocol.congested != [True, False]:
+            await ends.receive()
+        assert transport.unsent() == 0
+        transport.limit_unsent(None)
+        transport.write(bytes(1000))
+        assert ends.protocol.congested == [True, False]
+
+    played(scenario)
+
+
 def test_pull_producers_are_not_served(played: Callable[..., None]) -> None:
     """Nobody would pull."""
 

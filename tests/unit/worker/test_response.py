@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daphne_supervisor.worker import response as response_module
 from daphne_supervisor.worker.head import Head, admit
 from daphne_supervisor.worker.response import (
     CONTINUE,
@@ -447,33 +446,6 @@ def test_what_cannot_be_sent_changes_nothing() -> None:
     assert not response.close
 
 
-def test_known_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An application that makes up names fills no memory; the names are still checked."""
-    monkeypatch.setattr(response_module, "_names", {})
-    monkeypatch.setattr(response_module, "_MAX_NAMES", 2)
-    names = [b"x-%d" % number for number in range(4)]
-    head = start(Response(), headers=[(name, b"") for name in names])
-    assert all(name in head for name in names)
-    assert response_module._names == dict.fromkeys(names[:2])
-
-
-def test_known_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is never sent twice does not push out for ever what is; nothing secret, or long, stays.
-
-    A line that is known is sent as it was the first time.
-    """
-    lines: dict[tuple[bytes, bytes], bytes] = {}
-    monkeypatch.setattr(response_module, "_lines", lines)
-    monkeypatch.setattr(response_module, "_MAX_LINES", 2)
-    headers = [(b"X-One", b"1"), (b"Set-Cookie", b"secret"), (b"x-long", bytes(256).hex().encode())]
-    heads = [start(Response(), headers=headers) for _ in range(2)]
-    assert heads[0] == heads[1]
-    assert lines == {headers[0]: b"X-One: 1\r\n"}
-    start(Response(), headers=[(b"x", b"%d" % number) for number in range(4)])
-    assert len(lines) <= 2
-    assert lines[b"x", b"3"] == b"x: 3\r\n"
-
-
 @pytest.mark.parametrize(
     ("status", "headers", "lines", "body"),
     [
@@ -500,6 +472,16 @@ def test_a_response_follows_another(
 # -- a head that is said again --
 
 
+def test_a_view_of_bytes_is_known_where_its_bytes_are() -> None:
+    """It is found among lines that were sent before, also at a connection's end; or refused."""
+    known = start(Response(), headers=[(b"x-seen", b"1")], size=0, close=True)
+    view = memoryview(b"x-seen")
+    assert start(Response(), headers=[(view, b"1"), (b"x", b"y")], size=0, close=True)
+    assert start(Response(), headers=[(view, b"1")], size=0, close=True) == known
+    with pytest.raises(ValueError, match=r"Header name <memory at .*> expected to be `bytes`"):
+        start(Response(), headers=[(view, b"2")], size=0, close=True)
+
+
 def test_what_is_said_again_is_sent_again() -> None:
     """With the date of its own second, and with the framing that it had."""
     response = Response()
@@ -513,6 +495,37 @@ def test_what_is_said_again_is_sent_again() -> None:
     assert (response.begun, response.close, response.left) == (True, False, 2)
     with pytest.raises(ValueError, match="more than its Content-Length"):
         response.body(b"hi!", more=False)
+
+
+def test_what_ended_a_connection_is_known_on_the_next() -> None:
+    """Where each request has its own connection, nothing else would ever be said again."""
+    headers = [(b"X-Y", b"z")]
+    first, second = Response(), Response()
+    head = start(first, headers=headers, size=2, close=True)
+    assert b"Connection: close\r\n" in head
+    assert start(Response(), headers=headers, size=2, close=True) == head
+    kept = start(second, headers=headers, size=2)
+    assert b"Connection" not in kept
+    assert not second.close
+    again = start(second, headers=headers, size=2, close=True)
+    assert (again, second.close, second.left) == (head, True, 2)
+
+
+def test_a_cookie_is_known_on_no_other_connection() -> None:
+    """It is one client's; and it is not what another is told."""
+    headers = [(b"Set-Cookie", b"secret=1")]
+    start(Response(), headers=headers, size=2, close=True)
+    assert b"secret" not in repr(Response._latest).encode()
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_head_without_a_body_is_none_of_them(*, close: bool) -> None:
+    """The answer to HEAD has the length of a body, and no body, on a connection that ends too."""
+    for _ in range(2):
+        start(Response(), headers=[(b"x", b"1")], size=2, close=close)
+        response = Response()
+        start(response, head=request("HEAD"), headers=[(b"x", b"1")], size=2, close=close)
+        assert response.body(b"hi", more=False) == b""
 
 
 def test_what_was_announced_is_announced_again() -> None:
@@ -627,3 +640,40 @@ def test_error_pages_are_small_and_escaped() -> None:
     assert b"<p>&lt;script&gt; &amp; co</p>" in page
     assert b"<title>299</title>" in error_page(299, "")[1]
     assert (status_phrase(404), status_phrase(299)) == ("Not Found", "")
+
+
+# -- trailers --
+
+
+def test_trailers_end_a_chunked_body() -> None:
+    """In the last chunk's place (RFC 9112 section 7.1.2)."""
+    response = Response()
+    start(response)
+    assert response.trailers([(b"X-Sum", b"1")]) == b"0\r\nx-sum: 1\r\n\r\n"
+    assert response.trailers([]) == b"0\r\n\r\n"
+
+
+def test_without_chunks_there_is_no_place_for_trailers() -> None:
+    """A body that is shorter than was announced is still no whole one."""
+    response = Response()
+    start(response, headers=[(b"content-length", b"1")])
+    assert response.trailers([(b"x-sum", b"1")]) == b""
+    assert response.close
+
+
+# -- a body that leaves by another way --
+
+
+def test_around_a_piece_that_leaves_by_another_way() -> None:
+    """Nothing when the length is known, a chunk's ends when it is not."""
+    response = Response()
+    start(response)
+    assert response.around(300) == (b"12c\r\n", b"\r\n")
+    assert response.body(b"", more=False) == b"0\r\n\r\n"
+    start(response, headers=[(b"content-length", b"300")])
+    assert response.around(299) == (b"", b"")
+    with pytest.raises(ValueError, match="more than its Content-Length"):
+        response.around(2)
+    assert response.left == 1
+    start(response, request(version="1.0"))
+    assert response.around(300) == (b"", b"")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 
 from daphne_supervisor.config import Proxy
@@ -17,6 +20,10 @@ from daphne_supervisor.worker.scope import (
 
 CLIENT = ("10.0.0.9", 4711)
 SERVER = ("10.0.0.1", 80)
+OFFERED: dict[str, dict[str, Any]] = {
+    "http.response.pathsend": {},
+    "http.response.zerocopysend": {},
+}
 
 
 def head(*lines: tuple[bytes, bytes], target: bytes = b"/a%20b?c=d") -> Head:
@@ -38,10 +45,23 @@ def proxies(*allowed: str, enabled: bool = True) -> Proxies:
 
 def peer(*, trusted: bool = True, secure: bool = False) -> Peer:
     """Return the ends of a TCP connection."""
-    return Peer(CLIENT, SERVER, secure=secure, trusted=trusted)
+    ends = Peer(CLIENT, SERVER, "https" if secure else "http")
+    ends.trusted = trusted
+    return ends
 
 
 # -- scopes --
+
+
+@pytest.mark.parametrize("scope", [http_scope, websocket_scope])
+def test_what_is_known_of_tls_is_an_extension(scope: Any) -> None:
+    """For TLS only, and each request may do with it what it likes."""
+    ends = peer()
+    assert "tls" not in scope(head(), ends, proxies(), "")["extensions"]
+    ends.tls = {"tls_version": 0x0304}
+    first, second = (scope(head(), ends, proxies(), "")["extensions"]["tls"] for _ in range(2))
+    assert first == second == ends.tls
+    assert first is not second
 
 
 def test_the_http_scope_has_every_key() -> None:
@@ -60,19 +80,68 @@ def test_the_http_scope_has_every_key() -> None:
         "headers": [(b"host", b"example.org"), (b"x-y", b"z")],
         "client": ["10.0.0.9", 4711],
         "server": ["10.0.0.1", 80],
-        "extensions": {},
+        "extensions": OFFERED,
     }
 
 
-def test_a_scope_is_one_call_s_own() -> None:
-    """What middleware adds to it, the next call does not see, though both have the same head."""
-    request, ends = head(), peer()
-    first = http_scope(request, ends, proxies(), "")
-    for name in ("headers", "client", "server", "extensions"):
-        first[name].clear()
-    second = http_scope(request, ends, proxies(), "")
-    assert second["headers"] == request.headers == [(b"host", b"example.org")]
-    assert (second["client"], second["server"]) == (list(CLIENT), list(SERVER))
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_scope_is_one_call_s_own(*, secure: bool) -> None:
+    """What middleware adds to it, the next calls do not see, though all have the same head."""
+    request, ends = head(), peer(secure=secure)
+    if secure:
+        ends.tls = {"cipher_suite": 1}
+    for _ in range(4):
+        scope = http_scope(request, ends, proxies(), "")
+        assert scope["headers"] == request.headers == [(b"host", b"example.org")]
+        assert (scope["client"], scope["server"]) == (list(CLIENT), list(SERVER))
+        assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
+        known = {"tls": {"cipher_suite": 1}} if secure else {}
+        assert scope["extensions"] == OFFERED | known
+        scope["path"] = "/elsewhere"
+        for name in ("asgi", "headers", "client", "server"):
+            scope[name].clear()
+        scope["extensions"].get("tls", {}).clear()
+        scope["extensions"].clear()
+
+
+def test_another_head_has_another_scope() -> None:
+    """And the first one has its own again, also on a unix socket, which has no ends."""
+    ends = Peer(None, None, "http")
+    ends.trusted = True
+    one, other = forwarded(b"9.9.9.9"), head((b"te", b"trailers"))
+    for request, extensions in 3 * [
+        (one, []),
+        (one, []),
+        (one, []),
+        (other, ["http.response.trailers"]),
+    ]:
+        scope = http_scope(request, ends, proxies(), "")
+        assert scope["headers"] == request.headers
+        assert scope["client"] == (["9.9.9.9", 0] if request is one else None)
+        assert scope["server"] is None
+        assert scope["extensions"] == OFFERED | {key: {} for key in extensions}
+
+
+def test_a_head_that_others_send_too_says_of_each_what_is_true_of_it() -> None:
+    """Whoever came before with the same bytes: each has its own ends, and is believed or not."""
+
+    def request() -> Head:
+        head_ = head((b"x-forwarded-for", b"9.9.9.9"), (b"x-forwarded-proto", b"https"))
+        head_.root_path = b"/mounted"
+        return head_
+
+    secured = Peer(("10.2.2.2", 3), SERVER, "https")
+    secured.tls = {"cipher_suite": 1}
+    nobody = Peer(None, None, "http")
+    nobody.trusted = True
+    ends = [peer(), peer(trusted=False), peer(secure=True), secured, nobody]
+    shared = request()
+    for one, other in itertools.product(ends, ends):
+        for who in (one, other):
+            scope = http_scope(shared, who, proxies(), "/root")
+            assert scope == http_scope(request(), who, proxies(), "/root")
+            for value in (*scope["extensions"].values(), scope["client"] or [], scope["headers"]):
+                value.clear()
 
 
 def test_the_websocket_scope_has_every_key() -> None:
@@ -87,7 +156,7 @@ def test_the_websocket_scope_has_every_key() -> None:
 
 def test_a_unix_socket_has_no_addresses() -> None:
     """Neither end of a unix socket has a host and a port."""
-    nobody = Peer(None, None, secure=False, trusted=True)
+    nobody = Peer(None, None, "http")
     scope = http_scope(head(), nobody, proxies(), "")
     assert (scope["client"], scope["server"], nobody.text) == (None, None, "None")
 

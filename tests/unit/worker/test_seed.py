@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import sys
-import threading
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 
-from daphne_supervisor.config import App, Config
+from daphne_supervisor.config import App, Config, Tls
 from daphne_supervisor.endpoints import Endpoint, TlsFiles
 from daphne_supervisor.errors import BootError
 from daphne_supervisor.listeners import Listener
 from daphne_supervisor.worker import main
 from daphne_supervisor.worker.seed import Seed
+from daphne_supervisor.worker.tls_credentials import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,12 +31,15 @@ async def application(scope, receive, send):
 
 @pytest.fixture(autouse=True)
 def same_modules() -> Iterator[None]:
-    """Forget what a test has imported, and where it looked."""
-    modules, path = set(sys.modules), list(sys.path)
+    """Forget what a test has imported, and where it looked; begin without Django."""
+    modules, path = dict(sys.modules), list(sys.path)
+    for name in [name for name in modules if name.partition(".")[0] == "django"]:
+        del sys.modules[name]
     yield
     sys.path[:] = path
-    for name in set(sys.modules) - modules:
+    for name in sys.modules.keys() - modules.keys():
         del sys.modules[name]
+    sys.modules.update(modules)
 
 
 @pytest.fixture
@@ -85,22 +87,33 @@ def test_without_preload_workers_import_it_themselves(seed: Seed) -> None:
     assert "shop" not in sys.modules
 
 
-def test_there_is_a_context_for_each_listener_that_speaks_tls(tmp_path: Path) -> None:
-    """Made once, so that all workers resume each other's sessions."""
+def test_there_are_credentials_for_each_listener_that_speaks_tls(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Made once, and once for the same files, so that all resume each other's sessions."""
+    caplog.set_level(logging.INFO)
     issued = trustme.CA().issue_cert("localhost")
     file = str(tmp_path / "all.pem")
     issued.private_key_and_cert_chain_pem.write_to_path(file)
+    files = TlsFiles(file, file)
+    config = Config(application="shop:application", tls=Tls(certfile=file))
     with socket.socket() as unbound:
         listeners = tuple(
-            Listener(unbound, Endpoint(kind="tcp", text="", origin="-e", tls=tls), "somewhere")
-            for tls in (None, TlsFiles(file, file))
+            Listener(unbound, Endpoint(kind="tcp", text="x", origin=origin, tls=tls), "somewhere")
+            for tls, origin in ((None, "-e"), (files, "-e"), (None, "--port"))
         )
-        plain, encrypted = Seed(Config(application="shop:application"), listeners)._contexts
+        plain, encrypted, optional = Seed(config, listeners)._credentials
         assert plain is None
-        assert isinstance(encrypted, ssl.SSLContext)
+        assert isinstance(encrypted, Credentials)
+        assert encrypted is optional
+        assert [each.getMessage() for each in caplog.records] == [
+            f"TLS: certificate {file} (localhost) is valid until 3000-01-01 00:00 UTC"
+        ]
         (tmp_path / "all.pem").write_text("nothing of the kind")
-        with pytest.raises(BootError, match="privateKey"):
-            Seed(Config(application="shop:application"), listeners)
+        with pytest.raises(BootError, match=r"^-e x: .*all\.pem' holds no certificate"):
+            Seed(config, listeners)
+        with pytest.raises(BootError, match=r"^--certfile: .*all\.pem' holds no certificate"):
+            Seed(config, listeners[2:])
 
 
 def test_an_application_that_is_harmless_is_not_warned_of(
@@ -133,7 +146,6 @@ def test_a_thread_is_named(seed: Seed, tmp_path: Path, caplog: pytest.LogCapture
     assert warnings(caplog) == [
         "--preload: the application has started the thread 'metrics', and is forked with it"
     ]
-    assert threading.active_count() == 1
 
 
 def test_a_reactor_is_named(seed: Seed, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

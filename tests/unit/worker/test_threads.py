@@ -4,110 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvloop
 from asgiref.sync import async_to_sync, sync_to_async
 
 from daphne_supervisor.config import Process
 from daphne_supervisor.worker import threads as threads_module
-from daphne_supervisor.worker.threads import Lease, Threads
+from daphne_supervisor.worker.threads import Threads, close_connections
+from tests.support.gate import PATIENCE, Gate
 from tests.support.transports import Line, on_loop, service, turn
 
 if TYPE_CHECKING:
     from daphne_supervisor.worker.service import Service
 
-PATIENCE = 10.0
-
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
-
-
-class Gate:
-    """A function that blocks its thread until it is opened."""
-
-    def __init__(self) -> None:
-        """Be closed."""
-        self._open = threading.Event()
-        self.entered = threading.Event()
-        self.thread = 0
-
-    def __call__(self) -> int:
-        """Block."""
-        self.thread = threading.get_ident()
-        self.entered.set()
-        assert self._open.wait(PATIENCE)
-        return self.thread
-
-    def open(self) -> None:
-        """Let who waits go on."""
-        self._open.set()
 
 
 @pytest.fixture
 def threads() -> Any:
-    """Two threads."""
+    """Two threads of each kind."""
     two = Threads(2)
     yield two
     two.shutdown()
-
-
-def test_a_lease_stays_on_its_thread(threads: Threads) -> None:
-    """Database connections and their like are bound to threads."""
-    lease = Lease(threads)
-    assert not lease.used
-    seen = {lease.submit(threading.get_ident).result(PATIENCE) for _ in range(20)}
-    assert len(seen) == 1
-    assert lease.used
-
-
-def test_calls_at_once_are_spread(threads: Threads) -> None:
-    """A new lease takes the thread with the least to do; there are never more than were allowed."""
-    gates = [Gate() for _ in range(3)]
-    leases = [Lease(threads) for _ in gates]
-    futures = [lease.submit(gate) for lease, gate in zip(leases, gates, strict=True)]
-    assert all(gate.entered.wait(PATIENCE) for gate in gates[:2])
-    assert threads.busy == 2
-    assert not gates[2].entered.is_set()
-    for gate in gates:
-        gate.open()
-    assert len({future.result(PATIENCE) for future in futures}) == 2
-
-
-def test_what_is_cancelled_is_not_counted(threads: Threads) -> None:
-    """A call that was withdrawn before its turn leaves its thread idle."""
-    lease, gate = Lease(threads), Gate()
-    running = lease.submit(gate)
-    assert gate.entered.wait(PATIENCE)
-    withdrawn = lease.submit(threading.get_ident)
-    assert withdrawn.cancel()
-    gate.open()
-    running.result(PATIENCE)
-    assert lease.submit(threading.get_ident).result(PATIENCE) == gate.thread
-    other = Lease(threads)
-    assert other.submit(threading.get_ident).result(PATIENCE)
-
-
-def test_a_failure_is_not_counted(threads: Threads) -> None:
-    """A thread whose work has raised is idle again."""
-    lease = Lease(threads)
-    with pytest.raises(ZeroDivisionError):
-        lease.submit(divmod, 1, 0).result(PATIENCE)
-    assert lease.submit(threading.get_ident).result(PATIENCE)
-
-
-def test_behind_the_end_nothing_starts(threads: Threads) -> None:
-    """What runs is left to itself, what waits is cancelled."""
-    lease, gate = Lease(threads), Gate()
-    running = lease.submit(gate)
-    assert gate.entered.wait(PATIENCE)
-    waiting = lease.submit(threading.get_ident)
-    threads.shutdown()
-    assert waiting.cancelled()
-    gate.open()
-    assert running.result(PATIENCE)
-    with pytest.raises(RuntimeError):
-        lease.submit(threading.get_ident)
 
 
 # -- as an application meets them --
@@ -258,3 +182,173 @@ async def test_pipelined_requests_do_not_see_each_other_s_variables() -> None:
     application.release.set()
     await asyncio.gather(*application.background)
     application.service.threads.shutdown()
+
+
+@on_loop
+async def test_a_call_that_has_ended_leaves_its_thread_to_others() -> None:
+    """A thread to itself is what each call gets, while there are enough: so it must be returned."""
+    application = Sync(2)
+    for _ in range(6):
+        line = Line(application.service)
+        await line.ask()
+        await application.done()
+    assert {len(own) for own in application.seen} == {1}
+    assert len(set().union(*application.seen)) == 1
+    application.release.set()
+    await asyncio.gather(*application.background)
+    application.service.threads.shutdown()
+
+
+def test_what_is_not_thread_sensitive_has_a_pool_of_the_same_bound(threads: Threads) -> None:
+    """The event loop's default executor too; and no thread of it is one that is leased."""
+
+    async def all_at_once() -> list[str]:
+        loop = asyncio.get_running_loop()
+        free = sync_to_async(name, thread_sensitive=False)
+        works = [free() for _ in range(8)] + [loop.run_in_executor(None, name) for _ in range(8)]
+        return list(await asyncio.gather(*works))
+
+    def name() -> str:
+        return threading.current_thread().name
+
+    loop = uvloop.new_event_loop()
+    threads.serve(loop)
+    seen = set(loop.run_until_complete(all_at_once()))
+    loop.close()
+    assert seen <= {"daphne-supervisor-any-1", "daphne-supervisor-any-2"}
+
+
+@on_loop
+async def test_without_threads_of_ours_asgiref_does_as_it_does() -> None:
+    """--threads 0: no context of asgiref's is entered, the loop's executor is its own."""
+    application = Sync(0)
+    line = Line(application.service)
+    await line.ask()
+    await application.done()
+    (seen,) = application.seen
+    (name,) = {one.name for one in threading.enumerate() if one.ident in seen}
+    assert name.startswith("ThreadPoolExecutor-")
+    call = application.service.threads.begin()
+    application.service.threads.end(call)
+    assert application.service.threads.begin() is call
+    loop = asyncio.get_running_loop()
+    application.service.threads.serve(loop)
+    name = await loop.run_in_executor(None, lambda: threading.current_thread().name)
+    assert name.startswith("asyncio_")
+    application.release.set()
+    await asyncio.gather(*application.background)
+
+
+def test_what_is_not_thread_sensitive_is_known_by_its_call(threads: Threads) -> None:
+    """The log names the request; work from elsewhere is nobody's."""
+    gates = [Gate() for _ in range(2)]
+    for gate in gates:
+        threads.any.submit(gate)
+    call = threads.begin()
+    call.context.run(threads.any.submit, int)
+    threads.any.submit(int)
+    assert [work.asker for work, _, _ in threads.queued()] == [call.lease, None]
+    for gate in gates:
+        gate.open()
+
+
+def test_what_the_threads_have_to_do_is_counted(threads: Threads) -> None:
+    """Those that are busy, what waits, and for how long the longest one."""
+    assert threads.load(time.monotonic()) == (0, 0, 0.0)
+    gates = [Gate() for _ in range(3)]
+    for gate in gates[:2]:
+        threads.begin().lease.submit(gate)
+    threads.any.submit(gates[2])
+    for gate in gates:
+        gate.wait()
+    before = time.monotonic()
+    first, second = (threads.begin().lease.submit(int) for _ in range(2))
+    after = time.monotonic()
+    load = threads.load(after + 7)
+    assert (load.busy, load.queued) == (3, 2)
+    assert 7 <= load.oldest_wait <= 7 + after - before
+    assert threads.load(before - 1).oldest_wait == 0
+    for gate in gates:
+        gate.open()
+    first.result(PATIENCE)
+    second.result(PATIENCE)
+
+
+def test_all_threads_end(threads: Threads) -> None:
+    """Of both kinds; whoever still runs is counted."""
+    gate = Gate()
+    threads.begin().lease.submit(int).result(PATIENCE)
+    threads.any.submit(gate)
+    gate.wait()
+    threads.shutdown()
+    assert threads.leased.threads[0].over.wait(PATIENCE)
+    assert threads.left() == 1
+    gate.open()
+    assert threads.any.threads[0].over.wait(PATIENCE)
+    assert threads.left() == 0
+
+
+# -- Django's connections to databases --
+
+
+class Connections:
+    """What `django.db.connections` offers for the end of a thread."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        """Be open, and fail with `error` if there is one."""
+        self.closed_by: list[str] = []
+        self._error = error
+
+    def close_all(self) -> None:
+        """Note the thread."""
+        self.closed_by.append(threading.current_thread().name)
+        if self._error:
+            raise self._error
+
+
+def django(
+    patch: pytest.MonkeyPatch, connections: Connections, *, configured: bool = True
+) -> Connections:
+    """Let a Django with `connections` be loaded, once the threads of other tests have ended."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("daphne-supervisor-"):
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+    settings = SimpleNamespace(configured=configured)
+    patch.setitem(sys.modules, "django.db", SimpleNamespace(connections=connections))  # type: ignore[misc]
+    patch.setitem(sys.modules, "django.conf", SimpleNamespace(settings=settings))  # type: ignore[misc]
+    return connections
+
+
+def test_connections_are_closed_by_the_threads_they_belong_to(
+    monkeypatch: pytest.MonkeyPatch, threads: Threads
+) -> None:
+    """Nobody else can see them; a thread that has never run has none."""
+    connections = django(monkeypatch, Connections())
+    threads.begin().lease.submit(int).result(PATIENCE)
+    threads.any.submit(int).result(PATIENCE)
+    threads.shutdown()
+    assert threads.leased.threads[0].over.wait(PATIENCE)
+    assert threads.any.threads[0].over.wait(PATIENCE)
+    assert sorted(connections.closed_by) == ["daphne-supervisor-any-1", "daphne-supervisor-sync-1"]
+
+
+@pytest.mark.parametrize("missing", ["django.db", "django.conf", "settings"])
+def test_without_a_django_that_is_set_up_nothing_is_closed(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Nothing of it is imported either: most applications have none."""
+    connections = django(monkeypatch, Connections(), configured=missing != "settings")
+    monkeypatch.delitem(sys.modules, missing, raising=False)
+    close_connections()
+    assert connections.closed_by == []
+    assert (missing in sys.modules) is False
+
+
+def test_a_connection_that_cannot_be_closed_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And ends nothing else."""
+    django(monkeypatch, Connections(OSError("the database is gone")))
+    close_connections()
+    assert caplog.messages == ["a database connection could not be closed: the database is gone"]

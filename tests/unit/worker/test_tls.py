@@ -1,24 +1,22 @@
-"""TLS contexts from the files that an endpoint names, tried in handshakes in memory."""
+"""What is spoken on a TLS connection, tried in handshakes in memory."""
 
 from __future__ import annotations
 
-import socket
+import os
 import ssl
-import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import trustme
 
-from daphne_supervisor.endpoints import Endpoint, TlsFiles
+from daphne_supervisor.config import Tls
 from daphne_supervisor.errors import BootError
-from daphne_supervisor.listeners import Listener
-from daphne_supervisor.worker.tls import context_for
+from daphne_supervisor.worker.tls import configure, in_memory, plain_reason, present, trust
+from daphne_supervisor.worker.tls_pem import pair
+from tests.support.certificates import Authority, shake
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_DH = """-----BEGIN DH PARAMETERS-----
+WHERE = "--endpoint ssl:443"
+DH = """-----BEGIN DH PARAMETERS-----
 MIIBCAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
 +8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
 87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
@@ -29,162 +27,184 @@ ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
 """
 
 
-class Authority:
-    """Writes keys and certificates to a folder."""
+class Server:
+    """A context under test with a certificate, and clients that believe it."""
 
-    def __init__(self, folder: Path, kind: trustme.KeyType = trustme.KeyType.ECDSA) -> None:
-        """Write a server's key, certificate and chain."""
-        self.folder = folder
-        root = trustme.CA()
-        between = root.create_child_ca()
-        self.trust = ssl.create_default_context()
-        root.configure_trust(self.trust)
-        issued = between.issue_cert("localhost", key_type=kind)
-        first, *others = issued.cert_chain_pems
-        issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-        first.write_to_path(str(folder / "cert.pem"))
-        (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in others))
-        trustme.CA().issue_cert("other").private_key_pem.write_to_path(str(folder / "other.pem"))
-        (folder / "dh.pem").write_text(_DH)
-        (folder / "text.pem").write_text("nothing of the kind\n")
+    def __init__(
+        self,
+        folder: Path,
+        tls: Tls | None = None,
+        method: str = "",
+        dh: bytes = b"",
+        kind: trustme.KeyType = trustme.KeyType.ECDSA,
+    ) -> None:
+        """Be configured by `tls`, `method` and `dh`."""
+        self.authority = Authority(folder, kind)
+        self.context = configure(tls or Tls(), method, dh, WHERE)
+        whole = (folder / "all.pem").read_bytes()
+        present(self.context, pair("all.pem", whole, whole), bytes)
 
-    def context(self, key: str = "key.pem", cert: str = "cert.pem", **more: str) -> ssl.SSLContext:
-        """Return the context of an endpoint with these files of the folder."""
-        places = {
-            name: str(self.folder / value) if value.endswith(".pem") else value
-            for name, value in more.items()
-        }
-        files = TlsFiles(str(self.folder / key), str(self.folder / cert), **places)
-        text = f"ssl:443:privateKey={files.private_key}:certKey={files.certificate}"
-        with socket.socket() as unbound:
-            endpoint = Endpoint(kind="ssl", text=text, origin="--endpoint", tls=files)
-            context = context_for(Listener(unbound, endpoint, "somewhere"))
-        assert context is not None
-        return context
-
-    def shake(self, server: ssl.SSLContext, client: ssl.SSLContext | None = None) -> ssl.SSLObject:
-        """Return the client's end of a completed handshake. Raises `ssl.SSLError`."""
-        up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-        ours = server.wrap_bio(up, down, server_side=True)
-        theirs = (client or self.trust).wrap_bio(down, up, server_hostname="localhost")
-        for _ in range(4):
-            for end in (theirs, ours):
-                try:
-                    end.do_handshake()
-                except ssl.SSLWantReadError:
-                    continue
-        return theirs
+    def shake(self, client: ssl.SSLContext | None = None) -> ssl.SSLObject:
+        """Return the client's end of a handshake."""
+        return shake(self.context, client or self.authority.trust)[0]
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    """Return an authority whose files are in a fresh folder."""
-    return Authority(tmp_path)
+@pytest.mark.parametrize("method", ["", "SSLv23_METHOD", "TLS_METHOD", "TLS_SERVER_METHOD"])
+def test_the_newest_version_is_agreed_upon(tmp_path: Path, method: str) -> None:
+    """And 1.2 is the oldest, whatever a method of all versions says."""
+    server = Server(tmp_path, method=method)
+    assert server.shake().version() == "TLSv1.3"
+    assert server.context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
-def test_a_listener_without_tls_has_no_context() -> None:
-    """There is nothing to load."""
-    with socket.socket() as unbound:
-        endpoint = Endpoint(kind="tcp", text="tcp:0", origin="--endpoint")
-        assert context_for(Listener(unbound, endpoint, "somewhere")) is None
-
-
-@pytest.mark.parametrize("method", ["", "SSLv23_METHOD", "TLS_METHOD"])
-def test_a_client_is_served_the_whole_chain(authority: Authority, method: str) -> None:
-    """It knows the root only, and negotiates the newest version, and HTTP/1.1."""
-    server = authority.context(chain="chain.pem", method=method)
-    authority.trust.set_alpn_protocols(["http/1.1"])
-    client = authority.shake(server)
-    assert client.version() == "TLSv1.3"
-    assert client.selected_alpn_protocol() == "http/1.1"
-    assert server.minimum_version == ssl.TLSVersion.TLSv1_2
-
-
-def test_a_chain_that_is_not_given_is_not_served(authority: Authority) -> None:
-    """The files are what counts: nothing is made up."""
-    with pytest.raises(ssl.SSLCertVerificationError):
-        authority.shake(authority.context())
+def test_the_oldest_version_can_be_chosen(tmp_path: Path) -> None:
+    """With --tls-min 1.3 a client of 1.2 is refused."""
+    server = Server(tmp_path, Tls(minimum="1.3"))
+    assert server.shake().version() == "TLSv1.3"
+    server.authority.trust.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        server.shake()
 
 
 @pytest.mark.parametrize(
     ("method", "version"), [("TLSv1_2_METHOD", "TLSv1.2"), ("TLSv1_3_METHOD", "TLSv1.3")]
 )
-def test_one_version_and_no_other(authority: Authority, method: str, version: str) -> None:
+def test_one_version_and_no_other(tmp_path: Path, method: str, version: str) -> None:
     """As pyOpenSSL's names have it."""
-    server = authority.context(chain="chain.pem", method=method)
-    assert authority.shake(server).version() == version
+    server = Server(tmp_path, method=method)
+    assert server.shake().version() == version
     other = ssl.TLSVersion.TLSv1_3 if version == "TLSv1.2" else ssl.TLSVersion.TLSv1_2
-    authority.trust.minimum_version = other
-    authority.trust.maximum_version = other
+    server.authority.trust.minimum_version = other
+    server.authority.trust.maximum_version = other
     with pytest.raises(ssl.SSLError):
-        authority.shake(server)
+        server.shake()
 
 
 @pytest.mark.parametrize("method", ["SSLv3_METHOD", "TLSv1_METHOD", "TLSv1_1_METHOD", "nonsense"])
-def test_a_version_that_is_unknown_or_broken_is_refused(authority: Authority, method: str) -> None:
+def test_a_version_that_is_unknown_or_broken_is_refused(method: str) -> None:
     """The message lists what there is."""
-    with pytest.raises(BootError, match=r"--endpoint ssl:443.*sslmethod .*TLSv1_2_METHOD"):
-        authority.context(method=method)
+    with pytest.raises(BootError, match=r"^--endpoint ssl:443: sslmethod .*TLSv1_2_METHOD"):
+        configure(Tls(), method, b"", WHERE)
+
+
+def test_a_version_below_the_oldest_is_refused() -> None:
+    """Two options that contradict each other are a mistake, not a matter of order."""
+    with pytest.raises(BootError, match=r"TLSv1_2_METHOD is below --tls-min 1.3"):
+        configure(Tls(minimum="1.3"), "TLSv1_2_METHOD", b"", WHERE)
+
+
+@pytest.mark.parametrize("dh", [b"", DH.encode()], ids=["", "with parameters"])
+def test_every_cipher_has_forward_secrecy_and_authenticates(dh: bytes) -> None:
+    """Those that RFC 9113 section 9.2.2 forbids for HTTP/2 are not among them."""
+    names = [each["name"] for each in configure(Tls(), "", dh, WHERE).get_ciphers()]
+    assert len(names) >= 9
+    kinds = ("TLS_", "ECDHE-ECDSA-", "ECDHE-RSA-", *(("DHE-RSA-",) if dh else ()))
+    assert [name for name in names if not name.startswith(kinds)] == []
+    assert [name for name in names if "GCM" not in name and "POLY1305" not in name] == []
+    assert any(name.startswith("DHE-") for name in names) is bool(dh)
+
+
+def test_the_client_chooses_among_good_ciphers(tmp_path: Path) -> None:
+    """A telephone without AES in its processor is better off with ChaCha20."""
+    server = Server(tmp_path)
+    client = server.authority.trust
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    for first, second in (("CHACHA20", "AESGCM"), ("AESGCM", "CHACHA20")):
+        client.set_ciphers(f"ECDHE+{first}:ECDHE+{second}")
+        found = server.shake().cipher()
+        assert found is not None
+        assert ("CHACHA20" in found[0]) is (first == "CHACHA20")
+
+
+def test_an_order_of_ciphers_is_kept(tmp_path: Path) -> None:
+    """Who gives --ciphers has a reason."""
+    server = Server(tmp_path, Tls(ciphers="ECDHE+CHACHA20:ECDHE+AESGCM"))
+    server.authority.trust.maximum_version = ssl.TLSVersion.TLSv1_2
+    server.authority.trust.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    found = server.shake().cipher()
+    assert found is not None
+    assert "CHACHA20" in found[0]
+
+
+def test_ciphers_that_nobody_knows_are_refused() -> None:
+    """In one line that names the option."""
+    with pytest.raises(BootError, match=r"^--ciphers 'ROT13': OpenSSL knows no cipher of it$"):
+        configure(Tls(ciphers="ROT13"), "", b"", WHERE)
+
+
+def test_neither_compression_nor_renegotiation() -> None:
+    """One tells secrets by sizes, the other costs the server more than the client."""
+    options = configure(Tls(), "", b"", WHERE).options
+    assert options & ssl.OP_NO_COMPRESSION
+    assert options & ssl.OP_NO_RENEGOTIATION
 
 
 def test_diffie_hellman_parameters_are_loaded(tmp_path: Path) -> None:
     """They serve clients that offer nothing newer."""
-    authority = Authority(tmp_path, trustme.KeyType.RSA)
-    server = authority.context(chain="chain.pem", dh_parameters="dh.pem", method="TLSv1_2_METHOD")
-    authority.trust.set_ciphers("DHE+AESGCM")
-    found = authority.shake(server).cipher()
+    server = Server(tmp_path, method="TLSv1_2_METHOD", dh=DH.encode(), kind=trustme.KeyType.RSA)
+    server.authority.trust.set_ciphers("DHE+AESGCM")
+    found = server.shake().cipher()
     assert found is not None
     assert found[0].startswith("DHE-")
 
 
-@pytest.mark.parametrize("name", ["text.pem", "missing.pem"])
-def test_parameters_that_cannot_be_used_are_named(authority: Authority, name: str) -> None:
-    """With the endpoint and the file."""
-    with pytest.raises(BootError, match=rf"--endpoint ssl:443.*dhParameters .*{name}"):
-        authority.context(dh_parameters=name)
+def test_parameters_that_cannot_be_used_are_named() -> None:
+    """With the endpoint."""
+    with pytest.raises(BootError, match=r"^--endpoint ssl:443: dhParameters cannot be used: "):
+        configure(Tls(), "", b"nothing of the kind", WHERE)
+
+
+@pytest.mark.parametrize("order", [("h2", "http/1.1"), ("http/1.1", "h2"), ("http/1.1",)])
+def test_the_first_that_a_client_knows_is_chosen(tmp_path: Path, order: tuple[str, ...]) -> None:
+    """In the order of --alpn; a client that knows none of them goes on without."""
+    server = Server(tmp_path, tls=Tls(alpn=order))
+    server.authority.trust.set_alpn_protocols(["h3", "http/1.1", "h2"])
+    assert server.shake().selected_alpn_protocol() == order[0]
+    server.authority.trust.set_alpn_protocols(["h3"])
+    assert server.shake().selected_alpn_protocol() is None
 
 
 @pytest.mark.parametrize(
-    ("key", "cert"),
+    ("asked", "mode"),
     [
-        ("missing.pem", "cert.pem"),
-        ("key.pem", "missing.pem"),
-        ("text.pem", "cert.pem"),
-        ("key.pem", "text.pem"),
-        ("other.pem", "cert.pem"),
+        ("none", ssl.CERT_NONE),
+        ("optional", ssl.CERT_OPTIONAL),
+        ("required", ssl.CERT_REQUIRED),
     ],
 )
-def test_files_that_cannot_be_used_are_named(authority: Authority, key: str, cert: str) -> None:
-    """In one line, with the endpoint; the worker does not boot."""
-    with pytest.raises(BootError, match=rf"--endpoint ssl:443.*{key}.*{cert}") as caught:
-        authority.context(key, cert)
-    assert "\n" not in str(caught.value)
+def test_clients_are_asked_for_certificates(asked: str, mode: ssl.VerifyMode) -> None:
+    """As --client-certs says."""
+    assert configure(Tls(client_certs=asked), "", b"", WHERE).verify_mode == mode
 
 
-def test_a_chain_that_is_missing_is_named(authority: Authority) -> None:
-    """It is part of what was asked for."""
-    with pytest.raises(BootError, match=r"nochain\.pem"):
-        authority.context(chain="nochain.pem")
+def test_an_authority_between_is_trusted_without_its_root(tmp_path: Path) -> None:
+    """An organization may believe its clients' authority and not all that its root has signed."""
+    server = Server(tmp_path, Tls(client_certs="required"))
+    client = server.authority.client(tmp_path / "all.pem")
+    trust(server.context, (tmp_path / "chain.pem").read_bytes())
+    assert server.shake(client).version() == "TLSv1.3"
 
 
-def test_an_encrypted_key_is_refused(authority: Authority) -> None:
-    """A worker has no terminal to ask for a password, and must not wait for one."""
-    subprocess.run(
-        [
-            "openssl",
-            "pkey",
-            "-in",
-            "key.pem",
-            "-aes128",
-            "-passout",
-            "pass:x",
-            "-out",
-            "locked.pem",
-        ],
-        cwd=authority.folder,
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    with pytest.raises(BootError, match="the private key is encrypted"):
-        authority.context("locked.pem")
+def test_the_numbers_of_ciphers_are_those_of_the_registry() -> None:
+    """RFC 8446 appendix B.4."""
+    assert configure(Tls(), "", b"", WHERE).suites["TLS_AES_128_GCM_SHA256"] == 0x1301
+
+
+def test_what_is_in_memory_has_a_path_for_a_while() -> None:
+    """And leaves no descriptor behind."""
+    before = os.listdir("/proc/self/fd")
+    with in_memory(b"secret") as path:
+        assert Path(path).read_bytes() == b"secret"
+        assert Path(path).read_bytes() == b"secret"
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_openssl_s_reasons_are_put_plainly() -> None:
+    """What a system call says is left as it is."""
+    with pytest.raises(ssl.SSLError) as caught:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers("ROT13")
+    assert plain_reason(caught.value) == "No cipher can be selected."
+    caught.value.reason = "KEY_VALUES_MISMATCH"
+    assert plain_reason(caught.value) == "key values mismatch"
+    assert plain_reason(FileNotFoundError(2, "No such file")) == "No such file"
+    assert plain_reason(ValueError("what else")) == "what else"

@@ -8,14 +8,33 @@ from typing import Any
 import pytest
 
 from daphne_supervisor.worker import waist
+from daphne_supervisor.worker.connection import Connection
 from daphne_supervisor.worker.http1 import Http1
+from daphne_supervisor.worker.http2 import Http2
+from daphne_supervisor.worker.http2_stream import Stream
+from daphne_supervisor.worker.http2_tunnel import Tunnel
 from daphne_supervisor.worker.http_exchange import HttpExchange
+from daphne_supervisor.worker.streams import Streams
 from daphne_supervisor.worker.websocket import WebSocket
 from daphne_supervisor.worker.websocket_exchange import WebSocketExchange
+from tests.support.streams import FakeStreams
 from tests.support.transports import Listener, Port, Stage, on_loop, service
 from tests.support.wire import FakeHandler, FakePort, FakeRequest
 
-PROTOCOLS = [waist.Port, waist.Request, waist.Handler, waist.Wire, waist.Messages, waist.Codec]
+PROTOCOLS = [
+    waist.Client,
+    waist.Codec,
+    waist.FileWire,
+    waist.Handler,
+    waist.InformingWire,
+    waist.Messages,
+    waist.Port,
+    waist.Request,
+    waist.Running,
+    waist.StreamHandler,
+    waist.Throttled,
+    waist.Wire,
+]
 
 
 def methods(kind: type[Any]) -> dict[str, list[tuple[str, Any]]]:
@@ -32,6 +51,17 @@ def methods(kind: type[Any]) -> dict[str, list[tuple[str, Any]]]:
     [
         (Http1, waist.Codec),
         (Http1, waist.Wire),
+        (Http1, waist.FileWire),
+        (Http2, waist.Codec),
+        (Http2, waist.Wire),
+        (Http2, waist.InformingWire),
+        (Streams, waist.StreamHandler),
+        (Connection, waist.Client),
+        (Connection, waist.Throttled),
+        (Stream, waist.Client),
+        (Tunnel, waist.Port),
+        (Tunnel, waist.Throttled),
+        (FakeStreams, waist.StreamHandler),
         (WebSocket, waist.Codec),
         (HttpExchange, waist.Request),
         (WebSocketExchange, waist.Messages),
@@ -67,6 +97,7 @@ def test_every_promise_is_explained(protocol: type[Any]) -> None:
 async def test_both_sides_know_how_far_the_worker_has_come() -> None:
     """Codecs read what the service sets; both it and the fakes stay until they are told to go."""
     steps = inspect.get_annotations(waist.Worker)
+    assert steps.pop("identity")
     assert steps
     for worker in (service(Stage()), Port().worker, FakePort().worker):
         assert [getattr(worker, step) for step in steps] == [False] * len(steps)

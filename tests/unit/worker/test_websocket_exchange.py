@@ -113,6 +113,20 @@ async def opened(**options: Any) -> Table:
     return table
 
 
+@on_loop
+async def test_who_sends_without_waiting_leaves_others_their_turn() -> None:
+    """Though the client takes everything at once; a few messages cost nobody a turn."""
+    table = await opened()
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(turns.append, 0)
+    sent = 0
+    while not turns and sent < 1000:
+        await table.call.send({"type": "websocket.send", "text": "x"})
+        sent += 1
+    assert 100 < sent < 500
+    assert table.line.take() == b"\x81\x01x" * sent
+
+
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("kind", KINDS)
 @on_loop

@@ -78,8 +78,8 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 witness.call(7, service)
 if sys.argv[2]:
     subprocess.run(["kill", "-USR2", str(os.getpid())], check=True)
-print("hangs", flush=True)
 def hang():
+    print("hangs", flush=True)
     exec(sys.argv[1])
 hang()
 """

@@ -31,53 +31,6 @@ function logLine(worker, ...content) {
   return line;
 }
 
-/* ---- Echo: WebSocket, with reconnect --------------------------------------------------------- */
-
-const CLOSE_WORDS = { 1000: "normal", 1001: "going away", 1006: "connection lost", 1012: "service restart" };
-let socket;
-let echoFailures = 0;
-
-function openSocket() {
-  showState("echo-state", "connecting");
-  const address = new URL("ws/echo/", new URL(urls.page, location.href));
-  address.protocol = address.protocol.replace("http", "ws");
-  socket = new WebSocket(address);
-  socket.onopen = () => { socket.onclose = loseSocket; };
-  socket.onmessage = ({ data }) => hearEcho(JSON.parse(data));
-  socket.onclose = () => reopenSocket("not connected");
-}
-
-function hearEcho({ type, worker, content }) {
-  showWorker(find("echo-worker"), worker);
-  if (type === "hello") {
-    echoFailures = 0;
-    showState("echo-state", "open");
-    find("echo-send").disabled = false;
-  } else {
-    const took = Math.round(performance.now() - content.sent);
-    find("echo-log").prepend(logLine(worker, `${content.text} (${took} ms)`));
-  }
-}
-
-function loseSocket({ code, reason }) {
-  find("echo-send").disabled = true;
-  find("echo-close").textContent = `${code} ${reason || CLOSE_WORDS[code] || ""}`;
-  reopenSocket("closed");
-}
-
-function reopenSocket(words) {
-  const delay = retryDelay(echoFailures++);
-  showState("echo-state", "closed", `${words}, again in ${(delay / 1000).toFixed(1)} s`);
-  setTimeout(openSocket, delay);
-}
-
-find("echo-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const text = find("echo-text").value;
-  socket.send(JSON.stringify({ text, sent: performance.now() }));
-  find("echo-text").value = "";
-});
-
 /* ---- Clock: server-sent events. The browser reconnects by itself. ---------------------------- */
 
 let clock = null;
@@ -200,6 +153,5 @@ async function pollForever() {
   }
 }
 
-openSocket();
 startClock();
 pollForever();
