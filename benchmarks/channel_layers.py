@@ -6,7 +6,8 @@ package of that name), which is started for the run, on a unix socket and withou
 One process sends to a group of 1000 receivers in the four workers of a real master. First as fast
 as they receive: at most so many messages are under way (`UNDER_WAY`), so that none is lost. Then at
 a pace that every layer can keep (`PACE`), for the latency that a quiet service sees. The layers
-take turns, `ROUNDS` times, and the medians are printed. Every message must arrive, once.
+take turns, `ROUNDS` times; the medians are printed, and the median, lowest and highest of what each
+received in a round of what ours did in that round. Every message must arrive, once.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PACE = 5
 """Messages a second."""
 MESSAGES, PACED = 300, 20
 """In a round."""
-ROUNDS = 3
+ROUNDS = 7
 PATIENCE = 60.0
 """Seconds for anything at all."""
 
@@ -213,12 +214,17 @@ def main() -> None:
                 finally:
                     service.stop()
                 print(f"round {number + 1} {name}: {found.throughput[-1]:,.0f} received/s")
-    print(f"\n{'':24}{'received/s':>12}{'p99, flat out':>16}{f'p99, {PACE}/s':>12}")
+    print(f"\n{'':24}{'received/s':>12}{'p99, flat out':>16}{f'p99, {PACE}/s':>12}{'ours ÷':>8}")
+    ours = next(iter(figures.values())).throughput
     for name, found in figures.items():
         throughput, loaded, paced = (
             statistics.median(each) for each in (found.throughput, found.loaded, found.paced)
         )
-        print(f"{name:24}{throughput:>12,.0f}{loaded:>13.1f} ms{paced:>9.1f} ms")
+        ratios = sorted(one / other for one, other in zip(ours, found.throughput, strict=True))
+        print(
+            f"{name:24}{throughput:>12,.0f}{loaded:>13.1f} ms{paced:>9.1f} ms"
+            f"{statistics.median(ratios):>8.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+        )
 
 
 if __name__ == "__main__":

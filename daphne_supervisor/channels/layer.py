@@ -135,13 +135,16 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has 
             if len(self._mine) >= _MOST_NAMES:
                 self._mine.clear()
             self._mine[channel] = name
-        boxes = self._boxes
-        with self._lock:
-            letter = boxes.take(name, self._clock())
+        boxes, lock = self._boxes, self._lock
+        lock.acquire()  # `with` takes three times as long: a tenth of what a reception costs
+        try:
+            letter = boxes.take(name, self._clock)
             if letter is None:
                 waiting = self._wait(name)
             if boxes.full and boxes.emptied(name):
                 self._links.here().tell(frames.OPEN, named(name))
+        finally:
+            lock.release()
         if letter is None:
             try:
                 letter = await waiting

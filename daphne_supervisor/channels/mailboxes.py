@@ -1,9 +1,9 @@
 """The channels of this process: their queues, who waits for a message, and their groups.
 
-Pure: time is an argument, in seconds of the monotonic clock. There is a box for a channel as long
-as something waits in it, messages or somebody for a message, or as it is in a group. So a channel
-that is used no more leaves nothing behind, once its messages and memberships have expired; nobody
-says that a channel has ended.
+Pure: time, or a clock, is an argument, in seconds of the monotonic clock. There is a box for a
+channel as long as something waits in it, messages or somebody for a message, or as it is in a
+group. So a channel that is used no more leaves nothing behind, once its messages and memberships
+have expired; nobody says that a channel has ended.
 
 A group holds the boxes of its members, and each box the one that waits there, which is the rule:
 a message to a group takes no search, a member that waits costs two steps.
@@ -115,11 +115,12 @@ class Mailboxes:
                 return True
         return False
 
-    def take(self, channel: str, now: float) -> Letter | None:
-        """Return the oldest message, None if there is none."""
+    def take(self, channel: str, clock: Callable[[], float]) -> Letter | None:
+        """Return the oldest message, None if there is none: mostly, and then no clock is read."""
         box = self._boxes.get(channel)
         if box is None or not box.letters:
             return None
+        now = clock()
         letter = box.letters.popleft()
         while letter.until <= now and box.letters:
             letter = box.letters.popleft()

@@ -60,7 +60,7 @@ def boxes() -> Mailboxes:
 def taken(boxes: Mailboxes, channel: str, now: float = NOW) -> list[str]:
     """Take everything out of a channel."""
     found = []
-    while (one := boxes.take(channel, now)) is not None:
+    while (one := boxes.take(channel, lambda: now)) is not None:
         found.append(one.body.decode())
     return found
 
