@@ -32,7 +32,6 @@ from daphne_supervisor.hooks import Hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
     from typing import Self
 
     from daphne_supervisor.config import Config
@@ -300,12 +299,7 @@ class LiveServer:
             raise RuntimeError(message)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self._stop()
 

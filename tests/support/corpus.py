@@ -6,7 +6,6 @@ an error, so that no misspelt key tests nothing in silence.
 
 from __future__ import annotations
 
-import logging
 import random
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from daphne_supervisor.config import Http
 from tests.support import judge
+from tests.support.recorder import recorded
 from tests.support.transports import Line, service, turn
 from tests.support.wire import bytewise, cut
 
@@ -115,18 +115,6 @@ def slicings(case: Case) -> dict[str, list[bytes]]:
     return ways
 
 
-class _Recorder(logging.Handler):
-    """Keeps what the worker logs about its connections."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        assert record.exc_info is None, "a traceback for what a client sent"
-        self.lines.append(record.getMessage())
-
-
 class _Application:
     """Reads the whole body of each request, remembers it, and answers 200."""
 
@@ -160,28 +148,21 @@ async def feed(case: Case, pieces: list[bytes]) -> Outcome:
     Behind them comes `BEHIND`: whether it is answered shows where the server takes the end of the
     case to be.
     """
-    logger = logging.getLogger("daphne_supervisor.worker")
-    recorder, level = _Recorder(), logger.level
-    logger.addHandler(recorder)
-    logger.setLevel(logging.DEBUG)
-    try:
+    with recorded() as lines:
         application = _Application()
         line = Line(service(application, http=case.options))
         for piece in pieces:
             await _deliver(line, piece)
         if case.table.get("leaves"):
             await line.leave()
-            return _outcome(case, application, line, recorder)
-        outcome = _outcome(case, application, line, recorder)
+            return _outcome(case, application, line, lines)
+        outcome = _outcome(case, application, line, lines)
         if not any(each.scope["type"] == "websocket" for each in outcome.seen):
             line.take()
             await _deliver(line, BEHIND)
             _check_behind(line, application.seen[len(outcome.seen) :], outcome)
         await line.leave()
         return outcome
-    finally:
-        logger.removeHandler(recorder)
-        logger.setLevel(level)
 
 
 async def _deliver(line: Line, data: bytes) -> None:
@@ -204,7 +185,7 @@ def _ended(line: Line) -> str:
     return "closed" if line.transport.disconnecting or line.transport.shut else "open"
 
 
-def _outcome(case: Case, app: _Application, line: Line, recorder: _Recorder) -> Outcome:
+def _outcome(case: Case, app: _Application, line: Line, lines: list[str]) -> Outcome:
     end = "left" if case.table.get("leaves") else _ended(line)
     asked = [
         (each.scope.get("method", "GET"), each.scope["type"] == "websocket") for each in app.seen
@@ -216,7 +197,7 @@ def _outcome(case: Case, app: _Application, line: Line, recorder: _Recorder) -> 
         [each for each in answers if each.status >= 200 or each.status == 101],
         [each.status for each in answers if each.status == 100],
         end,
-        list(recorder.lines),
+        list(lines),
     )
 
 

@@ -22,7 +22,6 @@ from tests.support.client import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
 __all__ = ["ABNORMAL", "Crowd", "Ending", "Failure"]
 
@@ -91,12 +90,7 @@ class Crowd:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Let everybody leave in order."""
         self._stop()
 

@@ -15,7 +15,6 @@ from tests.support.daphne import environment, survivors
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-    from types import TracebackType
 
 __all__ = ["DjangoProject", "RunServer"]
 
@@ -240,12 +239,7 @@ class RunServer:
         self.port = int(said[1])
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop it, as the end of its terminal would; what it has started has to end by itself."""
         family = [] if self.process.poll() is not None else self.family()
         self.process.terminate()

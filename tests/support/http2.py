@@ -20,7 +20,6 @@ from tests.support.http2_judge import Answer, GoAway, Judge
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
 __all__ = ["Http2Client", "Secure", "shut_out"]
 
@@ -82,12 +81,7 @@ class Http2Client:
         """Be connected."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close, without a word."""
         self.socket.close()
 

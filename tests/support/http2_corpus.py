@@ -7,7 +7,6 @@ an error, so that no misspelt key tests nothing in silence.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import re
 import tomllib
@@ -19,6 +18,7 @@ from daphne_supervisor.config import Http, Http2, WebSocket
 from tests.support.http2_frames import PREFACE, get, settings
 from tests.support.http2_judge import Judge
 from tests.support.http2_notation import step
+from tests.support.recorder import recorded
 from tests.support.transports import Line, service, turn
 
 if TYPE_CHECKING:
@@ -206,18 +206,6 @@ def _cut(part: bytes, draw: random.Random) -> list[bytes]:
     return [part[start:end] for start, end in pairwise(places)]
 
 
-class _Recorder(logging.Handler):
-    """Keeps what the worker logs about its connections."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        assert record.exc_info is None, "a traceback for what a client sent"
-        self.lines.append(record.getMessage())
-
-
 class _Application:
     """Reads the body of each request, and answers as its path says; README.md tells how."""
 
@@ -290,11 +278,7 @@ async def feed(case: Case, pieces: list[list[bytes]]) -> Outcome:
     Behind them comes one more request on the next stream: on a connection that goes on it reaches
     the application, and on no other.
     """
-    logger = logging.getLogger("daphne_supervisor.worker")
-    recorder, level = _Recorder(), logger.level
-    logger.addHandler(recorder)
-    logger.setLevel(logging.DEBUG)
-    try:
+    with recorded() as lines:
         application = _Application()
         line = Line(service(application, **case.sections), _PEER)
         judge = Judge(upgraded=case.table.get("upgrade", False))
@@ -303,18 +287,15 @@ async def feed(case: Case, pieces: list[list[bytes]]) -> Outcome:
                 await _deliver(line, judge, piece)
             await _deliver(line, judge, b"")
         outcome = Outcome(list(application.seen), judge, _ended(line))
-        outcome.logged = list(recorder.lines)
+        outcome.logged = list(lines)
         if not case.table.get("leaves"):
             told = dict(outcome.answers)
             await _deliver(line, judge, get(case.behind, b"/behind"))
             _check_behind(line, application.seen[len(outcome.seen) :], outcome)
             outcome.judge.answers = told
         await line.leave()
-        assert recorder.lines == outcome.logged, "said at the end"
+        assert lines == outcome.logged, "said at the end"
         return outcome
-    finally:
-        logger.removeHandler(recorder)
-        logger.setLevel(level)
 
 
 async def _deliver(line: Line, judge: Judge, data: bytes) -> None:

@@ -19,7 +19,6 @@ from tests.support.client import PATIENCE, Client
 
 if TYPE_CHECKING:
     import ssl
-    from types import TracebackType
 
 __all__ = ["Load", "Loss"]
 
@@ -82,12 +81,7 @@ class Load:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop when every request under way is answered or lost."""
         self._stop()
 

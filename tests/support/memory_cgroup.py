@@ -14,7 +14,6 @@ from tests.support.tools import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
 __all__ = ["MemoryCgroup"]
 
@@ -55,12 +54,7 @@ class MemoryCgroup:
             reason = f"{mount} does not limit memory"
         return reason
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove the group, which takes that nobody is in it."""
         for pid in (self._path / "cgroup.procs").read_text().split():
             with contextlib.suppress(OSError):

@@ -23,13 +23,10 @@ import sys
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from tests.support.client import PATIENCE, Client, Response, get
 from tests.support.daphne import ROOT, environment
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["Neighbour", "Visit"]
 
@@ -82,12 +79,7 @@ class Neighbour:
         self.visit(0.2)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Send it home."""
         try:
             self._process.communicate(timeout=PATIENCE)

@@ -16,7 +16,6 @@ import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
 
 __all__ = ["Program", "reserved_port"]
 
@@ -75,17 +74,12 @@ class Program:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the program and wait for it."""
         if self._process.poll() is None:
             self._process.send_signal(self._stop)
         try:
-            rest, _ = self._process.communicate(timeout=PATIENCE)
+            rest = self._process.communicate(timeout=PATIENCE)[0]
             self._output += rest
         except subprocess.TimeoutExpired:
             self._kill()

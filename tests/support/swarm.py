@@ -11,10 +11,7 @@ import select
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from typing import Self
 
 __all__ = ["Ending", "Manner", "Swarm"]
 
@@ -159,12 +156,7 @@ class Swarm:
             self._come()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave, without a word."""
         for client in self._clients.values():
             client.socket.close()

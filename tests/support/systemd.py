@@ -32,7 +32,6 @@ from tests.support.tools import tool, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 __all__ = ["SystemdBox"]
 
@@ -109,12 +108,7 @@ class SystemdBox:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Switch it off, and remove all traces."""
         self._stack.close()
 
