@@ -10,7 +10,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from daphne_supervisor.worker.head import Refused
-from daphne_supervisor.worker.http1_lines import chunk_line, header_lines, stray
+from daphne_supervisor.worker.http1_lines import chunk_line, header_lines, refuse, stray
 
 if TYPE_CHECKING:
     from daphne_supervisor.config import Http
@@ -92,9 +92,7 @@ class Chunks:
                 431, "chunk extensions exceed --max-header-size"
             )
         if end < 0:
-            lone = stray("chunk", data, at, len(data))
-            if lone is not None:
-                raise lone
+            refuse(stray("chunk", data, at, len(data)))
             return at
         size, extension = chunk_line(data, at, end)
         if extension > self._spare:
@@ -132,9 +130,7 @@ class Chunks:
                 431, "trailers exceed --max-header-size"
             )
         if end < 0:
-            lone = stray("trailer", data, at + self._scanned, len(data))
-            if lone is not None:
-                raise lone
+            refuse(stray("trailer", data, at + self._scanned, len(data)))
             self._scanned = max(size, 0)
             return at
         block = data[at:end]

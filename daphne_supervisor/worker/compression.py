@@ -225,13 +225,13 @@ class Deflate:
     def _step(self, data: bytes) -> bytes:
         """Inflate `data` within the bounds, over the ends of final blocks."""
         self._read += len(data)
-        room, excess = self._room()
+        room = self._room()
         message = b""
         while data:
             inflater = self._the_inflater()
             message += _inflated(inflater, data, room + 1 - len(message))
             if len(message) > room:
-                raise excess
+                raise self._excess()
             data = inflater.unused_data
             if inflater.eof:
                 self._go_on(message)
@@ -239,17 +239,32 @@ class Deflate:
         self._pieces.append(message)
         return message
 
-    def _room(self) -> tuple[int, Violation]:
-        """Return how many bytes may still come out, and what it is if more do."""
-        most, ratio = self._limits.max_message_size, self._limits.compression_max_ratio
-        allowed = max(_FREE, self._read * ratio)
-        if ratio and not 0 < most <= allowed:
-            reason = f"message grows more than {ratio} times when inflated"
-            option = "--websocket-compression-max-ratio"
-            return allowed - self._inflated, Violation(POLICY, reason, option)
-        reason = f"message of more than {most} bytes when inflated"
-        excess = Violation(TOO_BIG, reason, "--websocket-max-message-size")
-        return (most or sys.maxsize - 1) - self._inflated, excess
+    def _room(self) -> int:
+        """Return how many bytes may still come out."""
+        if self._ratio_bounds():
+            most = self._allowed()
+        else:
+            most = self._limits.max_message_size or sys.maxsize - 1
+        return most - self._inflated
+
+    def _allowed(self) -> int:
+        """Return how many bytes may come out of what was read, by its ratio."""
+        return max(_FREE, self._read * self._limits.compression_max_ratio)
+
+    def _ratio_bounds(self) -> bool:
+        """Say whether it is the ratio that bounds the message, rather than its size."""
+        most = self._limits.max_message_size
+        return bool(self._limits.compression_max_ratio) and not 0 < most <= self._allowed()
+
+    def _excess(self) -> Violation:
+        """Return what it is if more comes out. Made when it is raised: `refuse` says why."""
+        if self._ratio_bounds():
+            reason = (
+                f"message grows more than {self._limits.compression_max_ratio} times when inflated"
+            )
+            return Violation(POLICY, reason, "--websocket-compression-max-ratio")
+        reason = f"message of more than {self._limits.max_message_size} bytes when inflated"
+        return Violation(TOO_BIG, reason, "--websocket-max-message-size")
 
     def _the_inflater(self) -> zlib._Decompress:
         if self._inflater is None:

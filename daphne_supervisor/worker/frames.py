@@ -5,6 +5,7 @@ This is the only module that knows autobahn.
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -158,8 +159,8 @@ class _Inflation:
     EXTENSION_NAME = "permessage-deflate"
 
     def __init__(self, machine: Machine, deflate: Deflate) -> None:
-        """Inflate for `machine` by `deflate`."""
-        self._machine = machine
+        """Inflate for `machine`, which holds this, by `deflate`."""
+        self._machine = weakref.proxy(machine)
         self._deflate = deflate
         self.start_decompress_message = deflate.begin
 

@@ -235,9 +235,9 @@ class Http1:
             self._answer_refusal(overload)
             return
         self._resume()
-        self.phase = _OVER
-        self.deadline = math.inf
+        self._end()
         self._handler.upgrade(head, rest)
+        self._part()
 
     def begin_http2(self, data: bytes) -> bool:
         """Go on as HTTP/2, which a client has begun with, if it is spoken with it."""
@@ -256,6 +256,7 @@ class Http1:
         self._resume()
         self._end()
         if take(*what):
+            self._part()
             return True
         self.phase, self.deadline = phase, deadline
         if paused:
@@ -491,12 +492,20 @@ class Http1:
     def lost(self) -> None:
         """The connection is gone: tell everyone who waits."""
         current, self._current = self._current, None
+        self._incoming = None
         self._end()
         self._held.clear()
         if current is not None:
             current.lost()
-        # The connection and the parser hold this codec. What is no cycle is freed at once, and not
-        # when the collector comes by: where each request has its connection, that is all the time.
+        self._part()
+
+    def _part(self) -> None:
+        """Have to do with nobody any more.
+
+        The connection and the parser hold this codec. What is no cycle is freed at once, and not
+        when the collector comes by: where each request has its connection, that is all the time,
+        and what a client sends may be large.
+        """
         self._parser.part()
         nobody: Any = None  # to delete an attribute takes Python far longer
         self._port = self._handler = nobody

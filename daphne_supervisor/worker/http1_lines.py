@@ -15,7 +15,7 @@ from daphne_supervisor.worker.head import METHODS, Refused
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["chunk_line", "header_lines", "request_line", "stray"]
+__all__ = ["check_start", "chunk_line", "header_lines", "refuse", "request_line", "stray"]
 
 #: RFC 9112 section 3; a method is a token, a target has no white space.
 _REQUEST = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
@@ -56,6 +56,19 @@ def stray(where: str, data: bytes, start: int, stop: int) -> Refused | None:
     if _STRAY.search(data, start, stop) is None:
         return None
     return Refused(400, f"malformed {where}: CR or LF alone (RFC 9112 section 2.2)")
+
+
+def refuse(reason: Refused | None) -> None:
+    """Raise `reason`, if there is one.
+
+    Whoever raises what he has a name for is held by it, with all that he has read, until the
+    collector comes by.
+    """
+    if reason is not None:
+        try:
+            raise reason
+        finally:
+            del reason
 
 
 def _stray_in_line(where: str, line: bytes) -> Refused | None:

@@ -25,6 +25,7 @@ from daphne_supervisor.worker.http1_lines import (
     SECRET,
     check_start,
     header_lines,
+    refuse,
     request_line,
     stray,
 )
@@ -247,9 +248,8 @@ class Parser:
                 414, "request line exceeds --max-request-line"
             )
         if end < 0:
-            wrong = check_start(data[at:]) if data[at:] not in {b"", b"\r"} else None
-            if wrong is not None:
-                raise wrong
+            if data[at:] not in {b"", b"\r"}:
+                refuse(check_start(data[at:]))
             return at
         if data.startswith(_PREFACE, at) and self._sink.begin_http2(data[at:]):
             self._place = _DONE
@@ -275,9 +275,7 @@ class Parser:
         if option:
             raise stray("header", data, at, stop) or Refused(431, f"headers exceed {option}")
         if end < 0:
-            lone = stray("header", data, at + self._scanned, len(data))
-            if lone is not None:
-                raise lone
+            refuse(stray("header", data, at + self._scanned, len(data)))
             self._scanned = max(size, 0)
             return at
         block = data[at + 2 : end]

@@ -79,9 +79,7 @@ class Tunnel(Stream):
 
     def _end(self) -> None:
         """The client has ended its side: as on a connection of its own, it has left."""
-        socket, self.socket = self.socket, None
-        if socket is not None:
-            socket.lost()
+        self.lost()
         if not (self.over or self.done):
             self.close()
         elif not self.over and self.pending is None:
@@ -101,7 +99,8 @@ class Tunnel(Stream):
         """The stream is gone."""
         socket, self.socket = self.socket, None
         if socket is not None:
-            socket.lost()
+            socket.left()
+            self._port.soon(socket.part)  # it may be this codec that has just ended the stream
 
     def drain(self) -> None:
         """The worker is leaving. An error of ours costs the connection, not all behind it."""

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import math
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daphne_supervisor.worker.compression import Deflate, agree
 from daphne_supervisor.worker.framing import (
@@ -228,6 +228,16 @@ class WebSocket(Inbound):
 
     def lost(self) -> None:
         """The connection is gone."""
+        self.left()
+        self.part()
+
+    def part(self) -> None:
+        """Have to do with nobody any more, so that all is freed at once."""
+        nobody: Any = None
+        self._port = self._exchange = nobody
+
+    def left(self) -> None:
+        """Tell that the client has left."""
         told = self.phase >= Phase.CLOSING
         self._over()
         if not told:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.corpus import Case, Outcome, Seen, feed, load, slicings
+from tests.support.garbage import no_garbage
 from tests.support.transports import on_loop
 
 if TYPE_CHECKING:
@@ -119,6 +121,16 @@ async def test_case(case: Case) -> None:
         assert outcome.interim in ([interim] if way == "byte by byte" else [interim, []])
         first = first or outcome
         assert outcome.essence() == first.essence(), f"{way} differs from whole"
+
+
+@on_loop
+async def test_nothing_waits_for_the_collector() -> None:
+    """Whatever a client sends: those who mean harm could let megabytes wait for it."""
+    with no_garbage():
+        for case in CASES:
+            await feed(case, slicings(case)["whole"])
+            assert gc.collect() == 0, case.name
+            gc.freeze()
 
 
 def test_every_case_is_complete() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.garbage import no_garbage
 from tests.support.http2_corpus import Case, Outcome, Seen, feed, load, slicings
 from tests.support.http2_notation import octets
 from tests.support.transports import on_loop
@@ -124,6 +126,16 @@ async def test_case(case: Case) -> None:
         assert outcome.judge.pongs == [octets(each) for each in case.table.get("pongs", [])]
         first = first or outcome
         assert outcome.essence(case) == first.essence(case), f"{way} differs from whole"
+
+
+@on_loop
+async def test_nothing_waits_for_the_collector() -> None:
+    """Whatever a client sends: those who mean harm could let megabytes wait for it."""
+    with no_garbage():
+        for case in CASES:
+            await feed(case, slicings(case)["whole"])
+            assert gc.collect() == 0, case.name
+            gc.freeze()
 
 
 def test_there_are_as_many_cases_as_promised() -> None:

@@ -15,8 +15,8 @@ import pytest
 import daphne_supervisor
 
 ROOT = Path(__file__).parents[2]
-STARTS_WITHIN = 0.3
-"""Seconds of CPU for --version and --help: a shell's user should not feel it."""
+OF_A_WORKER = 0.5
+"""The most CPU for --version and --help, of what it takes to load a worker: it is a third."""
 
 # Building and installing takes about a minute, and the first test here pays for it.
 pytestmark = pytest.mark.timeout(300)
@@ -155,6 +155,8 @@ def _cpu(*command: str | Path) -> float:
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_a_question_is_answered_at_once(environment: Path, option: str) -> None:
-    """Neither question loads the server: the best of three runs takes little CPU."""
-    best = min(_cpu(environment / "daphne-supervisor", option) for _ in range(3))
-    assert best < STARTS_WITHIN
+    """Neither question loads the server: the best of three runs takes far less CPU than that."""
+    asked: tuple[str | Path, ...] = (environment / "daphne-supervisor", option)
+    loaded = (environment / "python", "-c", "import daphne_supervisor.worker.main")
+    pairs = [(_cpu(*asked), _cpu(*loaded)) for _ in range(3)]  # in turn: the machine's pace varies
+    assert min(a for a, _ in pairs) < OF_A_WORKER * min(b for _, b in pairs)

@@ -295,6 +295,7 @@ class Line:
         """Be gone."""
         self.transport.disconnecting = True
         self.connection.connectionLost(Failure(ConnectionDone()))
+        self.transport.unregisterProducer()  # type: ignore[no-untyped-call]
         await turn()
 
     @property

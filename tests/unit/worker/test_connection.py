@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import gc
 import math
 import ssl
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,12 +15,15 @@ from daphne_supervisor.config import WebSocket as Limits
 from daphne_supervisor.worker.connection import Connection
 from daphne_supervisor.worker.response import RETRY_AFTER
 from tests.support.certificates import Authority
+from tests.support.garbage import no_garbage
 from tests.support.http2_lines import FIELDS, chosen, h2_client
 from tests.support.transports import (
     HANDSHAKE,
     Line,
     Stage,
     Transport,
+    deflated,
+    frame,
     on_loop,
     service,
     turn,
@@ -148,19 +149,33 @@ async def test_it_is_counted_from_its_beginning_to_its_end() -> None:
 @on_loop
 async def test_what_is_lost_is_freed_at_once() -> None:
     """The collector need not come by for the connections of clients that make one a request."""
-    line = Line(service(Stage()))
-    await line.ask()
-    await line.leave()
-    line.transport.unregisterProducer()  # type: ignore[no-untyped-call]
-    connection = weakref.ref(line.connection)
-    await line.connection.service.application.call.returns()  # type: ignore[attr-defined]
-    line.connection.service.application.calls.clear()  # type: ignore[attr-defined]
-    gc.disable()
-    try:
+    stage = Stage()
+    with no_garbage():
+        line = Line(service(stage))
+        await line.ask()
+        await line.leave()
+        await stage.call.returns()
+        stage.calls.clear()
         del line
-        assert connection() is None
-    finally:
-        gc.enable()
+
+
+@pytest.mark.parametrize(("ratio", "code"), [(0, 1009), (100, 1008)])
+@on_loop
+async def test_of_a_bomb_nothing_waits_for_the_collector(ratio: int, code: int) -> None:
+    """A megabyte that was inflated in vain would be kept until it comes by."""
+    stage = Stage()
+    limits = Limits(compression=True, compression_max_ratio=ratio)
+    with no_garbage():
+        line = Line(service(stage, websocket=limits))
+        await line.send(HANDSHAKE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+        await stage.call.send({"type": "websocket.accept"})
+        line.take()
+        await line.send(frame(2, deflated(bytes(30_000_000)), reserved=4))
+        assert code.to_bytes(2) in line.take()
+        await line.leave()
+        await stage.call.returns()
+        stage.calls.clear()
+        del line
 
 
 @on_loop

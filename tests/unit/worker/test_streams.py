@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
-
 import pytest
 from h2.events import DataReceived
 
 from daphne_supervisor.config import Http2, Proxy
+from tests.support.garbage import no_garbage
 from tests.support.http2_lines import FIELDS, chosen, h2_client
 from tests.support.transports import Records, Stage, frame, on_loop, service, turn
 
@@ -49,20 +47,15 @@ async def test_streams_are_answered_side_by_side() -> None:
 @on_loop
 async def test_a_lost_connection_of_streams_is_freed_at_once() -> None:
     """As one of HTTP/1.1 is."""
-    line, client = chosen(service(Stage())), h2_client()
+    stage, client = Stage(), h2_client()
     client.send_headers(1, FIELDS, end_stream=True)
-    await line.send(client.data_to_send())
-    await line.leave()
-    line.transport.unregisterProducer()  # type: ignore[no-untyped-call]
-    connection = weakref.ref(line.connection)
-    await line.connection.service.application.call.returns()  # type: ignore[attr-defined]
-    line.connection.service.application.calls.clear()  # type: ignore[attr-defined]
-    gc.disable()
-    try:
+    with no_garbage():
+        line = chosen(service(stage))
+        await line.send(client.data_to_send())
+        await line.leave()
+        await stage.call.returns()
+        stage.calls.clear()
         del line
-        assert connection() is None
-    finally:
-        gc.enable()
 
 
 @on_loop

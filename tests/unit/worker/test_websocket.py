@@ -257,8 +257,8 @@ def test_the_peer_closes() -> None:
     websocket.receive(frame(CLOSE, b"\x0f\xa0bye") + frame(TEXT, b"behind"))
     assert (listener.ends, listener.messages) == ([(4000, "bye")], [])
     assert (port.sent, port.end) == (b"\x88\x05\x0f\xa0bye", "close")
-    websocket.lost()
     websocket.receive(frame(TEXT, b"x"))
+    websocket.lost()
     assert len(listener.ends) == 1
 
 
