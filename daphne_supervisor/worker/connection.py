@@ -142,10 +142,9 @@ class Connection:
         self.service.connections.discard(self)
         self.service.share.exit()
         self._codec.lost()
-        self.congested = False
         self._stalled_at = math.inf
-        if self._drained is not None:
-            self._drained.set()
+        if self.congested:
+            self._be_relieved()
 
     # -- as the producer of what the transport sends --
 
@@ -158,14 +157,18 @@ class Connection:
 
     def resumeProducing(self) -> None:
         """The write buffer is below its low-water mark."""
-        self.congested = False
-        self.write, self.write_all = self.transport.write, self.transport.writeSequence
+        self._be_relieved()
         if not self.transport.disconnecting:
             self._stalled_at = math.inf
+        self._contain(self._codec.relieved)
+
+    def _be_relieved(self) -> None:
+        """Write straight to the transport again, and let go on who has waited."""
+        self.congested = False
+        self.write, self.write_all = self.transport.write, self.transport.writeSequence
         if self._drained is not None:
             self._drained.set()
             self._drained = None
-        self._contain(self._codec.relieved)
 
     def stopProducing(self) -> None:
         """Nothing to do: `connectionLost` follows."""

@@ -341,7 +341,8 @@ class LoopReactor(AsyncioSelectorReactor):
             return
         self._opening.add(opening)  # nobody else holds it while it waits
 
-        def finish(_: object) -> None:
+        def finish(waited: object) -> None:
+            del waited  # it has the error, which will hold this frame
             self._opening.discard(opening)
             try:
                 opening.send(None)

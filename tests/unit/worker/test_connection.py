@@ -146,13 +146,16 @@ async def test_it_is_counted_from_its_beginning_to_its_end() -> None:
     assert served.connections == set()
 
 
+@pytest.mark.parametrize("reads", [True, False])
 @on_loop
-async def test_what_is_lost_is_freed_at_once() -> None:
+async def test_what_is_lost_is_freed_at_once(*, reads: bool) -> None:
     """The collector need not come by for the connections of clients that make one a request."""
     stage = Stage()
     with no_garbage():
         line = Line(service(stage))
         await line.ask()
+        if not reads:
+            line.stall()
         await line.leave()
         await stage.call.returns()
         stage.calls.clear()
