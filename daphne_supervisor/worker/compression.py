@@ -257,7 +257,11 @@ class Deflate:
         return bool(self._limits.compression_max_ratio) and not 0 < most <= self._allowed()
 
     def _excess(self) -> Violation:
-        """Return what it is if more comes out. Made when it is raised: `refuse` says why."""
+        """Return what it is if more comes out.
+
+        Made where it is raised: one that `_step` had a name for would hold its frame, and the
+        message, until the collector comes by.
+        """
         if self._ratio_bounds():
             reason = (
                 f"message grows more than {self._limits.compression_max_ratio} times when inflated"
