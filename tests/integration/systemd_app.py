@@ -26,10 +26,10 @@ def release(number: int) -> Application:
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await lifespan(receive, send)
+            await lifespan(number, receive, send)
             return
         if scope["path"] == "/gate":
-            await pass_gate("request")
+            await pass_gate(number, "request")
         elif scope["path"] == "/slow":
             await asyncio.sleep(3)
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -38,18 +38,18 @@ def release(number: int) -> Application:
     return application
 
 
-async def lifespan(receive: Receive, send: Send) -> None:
+async def lifespan(number: int, receive: Receive, send: Send) -> None:
     """Start behind the gate, and stop without more ado."""
     await receive()
-    await pass_gate("startup")
+    await pass_gate(number, "startup")
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def pass_gate(name: str) -> None:
+async def pass_gate(number: int, name: str) -> None:
     """Wait until nobody holds the lock."""
-    print(f"at the gate: {name}", flush=True)  # noqa: T201 - the shortest way to the journal
+    print(f"release {number} at the gate: {name}", flush=True)  # noqa: T201 - the shortest way to the journal
     await asyncio.to_thread(_pass_gate, GATES / name)
 
 

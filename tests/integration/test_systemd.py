@@ -177,7 +177,7 @@ def test_start_returns_when_the_workers_are_ready(service: Service) -> None:
     """Whoever is ordered after the service starts when it serves, not when it was executed."""
     with service.closed_gate() as gate, service.journal() as journal:
         with service.meanwhile("start") as start:
-            journal.line("at the gate: startup")
+            journal.line("release 1 at the gate: startup")
             assert service.show("ActiveState") == "activating"
             assert start.poll() is None
             gate.close()
@@ -191,7 +191,7 @@ def test_reload_returns_when_the_new_code_serves(running: Service) -> None:
     running.release(2)
     with running.closed_gate() as gate, running.journal() as journal:
         with running.meanwhile("reload") as reload:
-            journal.line("at the gate: startup")
+            journal.line("release 2 at the gate: startup")
             assert running.show("ActiveState") == "reloading"
             assert running.ask() == "release 1"
             assert reload.poll() is None
@@ -248,7 +248,7 @@ def test_a_restart_refuses_no_connection(service: Service) -> None:
         service.closed_gate() as gate,
         service.meanwhile("restart") as restart,
     ):
-        journal.line("at the gate: startup")
+        journal.line("release 2 at the gate: startup")
         with service.box.beside(sys.executable, "-c", CLIENT) as client, service.asked() as answer:
             client.line("asked")
             assert restart.poll() is None
